@@ -1,0 +1,108 @@
+"""The targets that we know, as data: which ops they have, at what speed, and what is only a view.
+
+Speeds are calibrated once, on two cores of an AVX-512 server with one thread, fp32: matrix products
+140 GFLOP/s, convolutions 180, streaming 14 GB/s, a tanh 0.4 G elements/s.  They decide between
+terms, so ratios matter and absolute numbers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+from safegraph.dims import Dim, substitute
+from safegraph.errors import SafeGraphError
+from safegraph.op import Op, TensorType
+
+
+@dataclass(frozen=True)
+class Target:
+    """A backend: its speeds (per second), and the ops it has with how much slower than the roofline."""
+
+    name: str
+    contraction_flops: float
+    elementwise_flops: float
+    transcendental_flops: float
+    bytes: float
+    launch: float
+    """Seconds to start an op, whatever its size."""
+    ops: Mapping[str, float] = field(default_factory=dict)
+    """By op name: seconds are the roofline times this; an op that is not here cannot be run."""
+    views: frozenset[str] = frozenset()
+    """Ops that only change how memory is read: they cost a launch."""
+
+    def seconds(self, op: Op, operands: tuple[TensorType, ...], result: TensorType, sizes: Mapping[str, int]) -> float:
+        """What the op costs by the roofline model, with these values for the free sizes."""
+        if op.name in self.views:
+            return self.launch
+        if op.name not in self.ops:
+            return inf
+        work = op.work(*operands)
+
+        def number(dim: Dim) -> float:
+            return float(substitute(dim, sizes))  # type: ignore[arg-type]
+
+        compute = (
+            2 * number(work.macs) / self.contraction_flops
+            + (number(work.elementwise) + number(work.reduce)) / self.elementwise_flops
+            + number(work.transcendental) / self.transcendental_flops
+        )
+        traffic = (sum(number(t.nbytes) for t in operands) + number(result.nbytes)) / self.bytes
+        return self.launch + self.ops[op.name] * max(compute, traffic)
+
+
+_VIEWS = frozenset("group ungroup squeeze unsqueeze reshape scalar".split())
+_COPIES = "permute slice stride pad repeat expand concat index tile gather gather_elements iota interleave unfold fold"
+_POINTWISE = """
+    unary binary cast select broadcast where relu leaky_relu clip sigmoid hard_sigmoid hard_swish silu gelu erf sqrt
+    rsqrt abs softplus elu selu mish prelu not ceil round trunc log1p expm1 softsign is_inf
+"""
+_OTHERS = """
+    reduce softmax log_softmax layer_norm batch_norm instance_norm group_norm local_response_norm
+    matmul linear gemm conv conv_transpose max_pool avg_pool cum_sum arg_max flip trilu one_hot
+    einsum opaque
+"""
+
+
+def _all(text: str, **slower: float) -> dict[str, float]:
+    return dict.fromkeys(text.split(), 1.0) | slower
+
+
+ONNXRUNTIME = Target(
+    "onnxruntime",
+    contraction_flops=140e9,
+    elementwise_flops=4e9,
+    transcendental_flops=0.5e9,
+    bytes=14e9,
+    launch=2e-6,
+    # an Einsum node takes twice what a MatMul does; windows go out as a Gather
+    ops=_all(_COPIES + _POINTWISE + _OTHERS, einsum=2.0, unfold=4.0, fold=4.0, conv=0.8, conv_transpose=1.5),
+    views=_VIEWS,
+)
+
+TORCH = Target(
+    "torch",
+    contraction_flops=140e9,
+    elementwise_flops=4e9,
+    transcendental_flops=0.5e9,
+    bytes=14e9,
+    launch=6e-6,
+    ops=_all(
+        _COPIES + _POINTWISE + _OTHERS + "attention encoder_layer multi_head rms_norm adaptive_avg_pool",
+        einsum=1.2,
+        conv=0.8,
+    ),
+    views=_VIEWS | {"permute", "slice", "stride", "index", "repeat", "expand"},
+)
+
+TARGETS: dict[str, Target] = {t.name: t for t in (ONNXRUNTIME, TORCH)}
+
+
+def target(name: str | Target) -> Target:
+    """A target by name; raises SafeGraphError naming those there are."""
+    if isinstance(name, Target):
+        return name
+    if name not in TARGETS:
+        raise SafeGraphError(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    return TARGETS[name]

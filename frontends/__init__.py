@@ -1,0 +1,1 @@
+"""Formats: each folder reads one (canonicalize) and writes it (reify)."""

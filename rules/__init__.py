@@ -1,0 +1,44 @@
+"""Laws: equations between terms, one family a file, and the phases in which they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safegraph.law import Law
+from safegraph.rules import conv, definitions, einsum, inverse, lowering, movement, pointwise
+
+FAMILIES: dict[str, tuple[Law, ...]] = {
+    "inverse": inverse.LAWS,
+    "pointwise": (*pointwise.LAWS, *pointwise.COMMUTE),
+    "movement": movement.LAWS,
+    "einsum": einsum.LAWS,
+    "conv": conv.LAWS,
+    "definitions": definitions.LAWS,
+    "lowering": lowering.LAWS,
+}
+ALL: tuple[Law, ...] = tuple(law for laws in FAMILIES.values() for law in laws)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Laws that are applied together: until nothing is new, or for some rounds."""
+
+    name: str
+    laws: tuple[Law, ...]
+    rounds: int | None = None
+
+
+DERIVE = (*inverse.LAWS, *pointwise.LAWS, *movement.LAWS, *einsum.LAWS)
+
+REFINING = (
+    Phase("open definitions", definitions.DECOMPOSITION),
+    Phase("derive", (*DERIVE, *conv.LAWS)),
+    Phase("exchange operands", pointwise.COMMUTE, rounds=1),
+    Phase("recognise", definitions.RECOGNITION, rounds=2),
+)
+"""Finds structure: contractions from products and sums, named ops from their definitions."""
+
+LOWERING = (Phase("lower", (*lowering.LAWS, *inverse.LAWS)),)
+"""Adds the forms that runtimes have."""
+
+__all__ = ["ALL", "DERIVE", "FAMILIES", "LOWERING", "REFINING", "Phase"]

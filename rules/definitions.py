@@ -1,0 +1,123 @@
+"""Every derived op equals its definition: both directions, generated from `define`.
+
+Decomposition traces the definition on the operands.  Recognition matches the structure of an
+example's definition, proposes attributes from the matched specs, traces again and compares: terms
+are interned, so the comparison is one `is`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from safegraph import derived
+from safegraph.derived.base import Derived
+from safegraph.derived.einsum import Einsum
+from safegraph.errors import SafeGraphError
+from safegraph.law import Law, OpVar, Term, Var, any_of, one, table, variables
+from safegraph.op import OPS, Op
+from safegraph.ops import Binary, Select, Unary
+from safegraph.value import Value, apply, parse_type, walk
+
+DERIVED: tuple[type[Derived], ...] = tuple(op for op in OPS.values() if issubclass(op, Derived))
+
+KEPT: tuple[type[Derived], ...] = (Einsum, derived.Concat, derived.Gather, derived.GatherElements, derived.OneHot)
+"""Ops whose definitions are only the meaning: no law finds more in them than in the op itself."""
+
+_FIXED = (Unary, Binary, Select)  # ops whose spec is part of the structure
+_MOST_PROPOSALS = 2_000
+
+
+def decomposition(cls: type[Derived], arity: int) -> tuple[Law, ...]:
+    """The op as its definition."""
+    (d,) = any_of(cls, "d")
+    operands = variables(" ".join(f"x{i}" for i in range(arity)))
+    names = [o.name for o in operands]
+    scope: dict[str, Any] = {}
+    exec(f"def define(d, {', '.join(names)}): return d.define({', '.join(names)})", scope)
+    return one(f"definition of {cls.name} ({arity})", d(*operands), scope["define"])
+
+
+def arities(cls: type[Op], most: int = 8) -> range:
+    """The numbers of operands that an op takes; up to `most` where there is no limit."""
+    low, high = cls.arity
+    return range(max(low, 1), (most if high is None else high) + 1)
+
+
+def recognition(cls: type[Derived]) -> Iterator[tuple[Law, ...]]:
+    """Terms with the structure of an example's definition, as the op."""
+    seen: set[str] = set()
+    for example, text in cls.examples:
+        types = [parse_type(part) for part in text.split(",")]
+        leaves, result = example.trace(*types)
+        order = walk([result])
+        if result.op is None or not set(leaves) <= set(order):
+            continue
+        pattern, heads = _skeleton(leaves, result, order)
+        if str(pattern) in seen:
+            continue
+        seen.add(str(pattern))
+        name = f"{cls.name} recognised ({len(leaves)} operands, form {len(seen)})"
+        yield one(name, pattern, _recognise(cls, pattern, heads, len(leaves)))
+
+
+def _skeleton(leaves: tuple[Value, ...], result: Value, order: list[Value]) -> tuple[Term, list[OpVar]]:
+    terms: dict[Value, Any] = {leaf: Var(f"x{i}") for i, leaf in enumerate(leaves)}
+    heads: list[OpVar] = []
+    for v in order:
+        if v.op is None:
+            continue
+        if isinstance(v.op, _FIXED):
+            head: Any = v.op
+        else:
+            head = OpVar(f"h{len(heads)}", type(v.op))
+            heads.append(head)
+        terms[v] = Term(head, tuple(terms[o] for o in v.operands))
+    return terms[result], heads
+
+
+def _recognise(cls: type[Derived], pattern: Term, heads: list[OpVar], arity: int) -> Any:
+    names = [f"x{i}" for i in range(arity)] + [h.name for h in heads]
+
+    def build(scope: dict[str, Any]) -> Value | None:
+        operands = [scope[f"x{i}"] for i in range(arity)]
+        matched = _value(pattern, scope)
+        specs = [scope[h.name] for h in heads]
+        for op in islice(cls.proposals(specs, operands, matched), _MOST_PROPOSALS):
+            try:
+                if op.define(*operands) is matched:
+                    return apply(op, *operands)
+            except (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError):
+                continue  # a proposal that does not fit
+        return None
+
+    scope: dict[str, Any] = {"build": build}
+    exec(f"def recognise({', '.join(names)}): return build(dict({', '.join(f'{n}={n}' for n in names)}))", scope)
+    return scope["recognise"]
+
+
+def _value(pattern: Any, scope: dict[str, Any]) -> Value:
+    if isinstance(pattern, Var):
+        return scope[pattern.name]
+    op = scope[pattern.head.name] if isinstance(pattern.head, OpVar) else pattern.head
+    return apply(op, *(_value(o, scope) for o in pattern.operands))
+
+
+def _definitions() -> Iterator[tuple[Law, ...]]:
+    for cls in DERIVED:
+        if cls not in KEPT:
+            for arity in arities(cls):
+                yield decomposition(cls, arity)
+
+
+def _recognitions() -> Iterator[tuple[Law, ...]]:
+    for cls in DERIVED:
+        # names for movement say no more than the core ops that they are made of
+        if cls not in (*KEPT, derived.Broadcast) and not cls.moves:
+            yield from recognition(cls)
+
+
+DECOMPOSITION = table("definitions", *_definitions())
+RECOGNITION = table("definitions", *_recognitions())
+LAWS = (*DECOMPOSITION, *RECOGNITION)

@@ -1,0 +1,5 @@
+"""`python -m safegraph`: the command line."""
+
+from safegraph.cli import main
+
+main()

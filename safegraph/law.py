@@ -1,0 +1,303 @@
+"""What a law is: two terms that are equal, for every value of their variables.
+
+A law reads like mathematics and stands in a table:
+
+    x, y = variables("x y")
+    p, q = any_of(Permute, "p q")
+
+    LAWS = (
+        one("permutes compose", q(p(x)), then(p, q)(x)),
+        one("exp undoes log",   log(x).exp, ...)
+    )
+
+`x` stands for any tensor, `p` for any permute: its spec is a variable too.  On the right, a new spec
+is a small pure function of the matched ones (`@spec`), which gives None where the law does not
+apply.  Where the right side has another structure for other sizes, it is a function of the matched
+specs and values, by parameter name, that builds the term (`lambda e, x, y: ...`) or gives None.
+
+A law is data: its rule in the e-graph, its test, its line in an explanation all come from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from safegraph.errors import ShapeError
+from safegraph.op import Op
+from safegraph.ops import Binary, Unary
+from safegraph.value import Value, apply
+
+GRADES = ("exact", "real", "finite", "approx")
+
+
+class _Algebra:
+    """Python operators that build terms of laws."""
+
+    @staticmethod
+    def applied(op: Op, operands: tuple[Any, ...]) -> Term:
+        return Term(op, operands)
+
+    def __add__(self, other: Any) -> Term:
+        return Term(Binary("add"), (self, other))
+
+    def __sub__(self, other: Any) -> Term:
+        return Term(Binary("subtract"), (self, other))
+
+    def __mul__(self, other: Any) -> Term:
+        return Term(Binary("multiply"), (self, other))
+
+    def __truediv__(self, other: Any) -> Term:
+        return Term(Binary("divide"), (self, other))
+
+    def __neg__(self) -> Term:
+        return Term(Unary("neg"), (self,))
+
+
+@dataclass(frozen=True)
+class Var(_Algebra):
+    """Any tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OpVar:
+    """Any op of a class."""
+
+    name: str
+    cls: type[Op]
+
+    def __call__(self, *operands: Any) -> Term:
+        return Term(self, operands)
+
+
+@dataclass(frozen=True)
+class SpecCall:
+    """A spec computed from matched specs and types."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self, *operands: Any) -> Term:
+        return Term(self, operands)
+
+    def __str__(self) -> str:
+        return f"{self.function.__name__}({', '.join(_show(a) for a in self.arguments)})"
+
+
+@dataclass(frozen=True)
+class Term(_Algebra):
+    """An op, a variable op or a computed op, on terms."""
+
+    head: Op | OpVar | SpecCall
+    operands: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return _show(self)
+
+
+Pattern: TypeAlias = "Term | Var"
+Build: TypeAlias = Callable[..., "Value | None"]
+
+
+def _show(item: Any) -> str:
+    match item:
+        case Var(name):
+            return name
+        case OpVar(name, _):
+            return name
+        case Term(Binary(kind=kind), (a, b)):
+            return f"{kind}({_show(a)}, {_show(b)})"
+        case Term(Unary(kind=kind), (a,)):
+            return f"{kind}({_show(a)})"
+        case Term(head, operands):
+            return f"{_show(head)}({', '.join(map(_show, operands))})"
+        case Op():
+            return item.name
+    return str(item)
+
+
+def variables(names: str) -> tuple[Var, ...]:
+    """Variables for tensors, by name.
+
+    >>> variables("x y")
+    (Var(name='x'), Var(name='y'))
+    """
+    return tuple(map(Var, names.split()))
+
+
+def any_of(cls: type[Op], names: str) -> tuple[OpVar, ...]:
+    """Variables for ops of a class, by name."""
+    return tuple(OpVar(name, cls) for name in names.split())
+
+
+def spec(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of ops (and of values, for their types) that gives an op, or None: no such law here.
+
+    Called with variables of a law it stands for its result; called with ops it computes it.
+    """
+
+    def wrapped(*arguments: Any) -> Any:
+        if any(isinstance(a, Var | OpVar | SpecCall) for a in arguments):
+            return SpecCall(function, arguments)
+        return function(*arguments)
+
+    wrapped.__name__ = function.__name__
+    wrapped.__doc__ = function.__doc__
+    wrapped.__wrapped__ = function  # type: ignore[attr-defined]
+    return wrapped
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What must be known of a variable: `constant` (depends on no input) or `uniform` (one number)."""
+
+    kind: str
+    name: str
+
+
+def constant(x: Var) -> Fact:
+    """The value depends on no input of the graph."""
+    return Fact("constant", x.name)
+
+
+def uniform(x: Var) -> Fact:
+    """All elements are one known number; functions get it as the parameter `<name>_is`."""
+    return Fact("uniform", x.name)
+
+
+@dataclass(frozen=True)
+class Law:
+    """`left` may be replaced by `right`.
+
+    `grade` says how far they are equal: `exact` (the same bits), `real` (equal over the reals:
+    rounding may differ), `finite` (for finite values), `approx` (never on by default).
+    """
+
+    name: str
+    left: Term
+    right: Pattern | Build
+    facts: tuple[Fact, ...] = ()
+    when: tuple[SpecCall, ...] = ()
+    grade: str = "real"
+    family: str = ""
+    collect: bool = field(default=False)
+    """Only note the matches, for a step between rounds."""
+
+    def __post_init__(self) -> None:
+        if self.grade not in GRADES:
+            raise ValueError(f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}")
+        if isinstance(self.right, Term | Var):
+            missing = {v.name for v in _atoms(self.right)} - {v.name for v in _atoms(self.left)}
+            if missing:
+                raise ValueError(f"{self.name}: the right side has {', '.join(sorted(missing))}, the left has not")
+        elif unknown := set(_parameters(self.right)) - self._scope:
+            raise ValueError(f"{self.name}: no variable is called {', '.join(sorted(unknown))}")
+
+    @property
+    def _scope(self) -> set[str]:
+        known = {v.name for v in _atoms(self.left)}
+        return known | {f"{f.name}_is" for f in self.facts if f.kind == "uniform"} | {"root"}
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensor variables of the left side, in order."""
+        return tuple(dict.fromkeys(v.name for v in _atoms(self.left) if isinstance(v, Var)))
+
+    @property
+    def specs(self) -> tuple[OpVar, ...]:
+        """The op variables of the left side, in order."""
+        return tuple(dict.fromkeys(v for v in _atoms(self.left) if isinstance(v, OpVar)))
+
+    def build(self, scope: Mapping[str, Any]) -> Value | None:
+        """The right side for these ops, values (and numbers), by name; None where it does not apply."""
+        try:
+            for condition in self.when:
+                if not condition.function(*(_resolve(a, scope) for a in condition.arguments)):
+                    return None
+            if isinstance(self.right, Term | Var):
+                return _instance(self.right, scope)
+            return self.right(*(scope[n] for n in _parameters(self.right)))
+        except (ShapeError, _NoLaw):
+            return None
+
+    def __str__(self) -> str:
+        right = _show(self.right) if isinstance(self.right, Term | Var) else "..."
+        return f"{self.name}: {_show(self.left)} -> {right}"
+
+
+class _NoLaw(Exception):
+    """A computed spec was None."""
+
+
+def _instance(pattern: Any, scope: Mapping[str, Any]) -> Value:
+    if isinstance(pattern, Var):
+        return scope[pattern.name]
+    op = _resolve(pattern.head, scope)
+    if op is None:
+        raise _NoLaw
+    return apply(op, *(_instance(o, scope) for o in pattern.operands))
+
+
+def _resolve(item: Any, scope: Mapping[str, Any]) -> Any:
+    match item:
+        case Var(name) | OpVar(name, _):
+            return scope[name]
+        case SpecCall(function, arguments):
+            found = [_resolve(a, scope) for a in arguments]
+            if any(a is None for a in found):
+                raise _NoLaw
+            return function(*found)
+    return item
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _atoms(item: Any) -> Iterator[Var | OpVar]:
+    match item:
+        case Var() | OpVar():
+            yield item
+        case Term(head, operands):
+            yield from _atoms(head)
+            for operand in operands:
+                yield from _atoms(operand)
+        case SpecCall(_, arguments):
+            for argument in arguments:
+                yield from _atoms(argument)
+
+
+def one(name: str, left: Term, right: Pattern | Build, **options: Any) -> tuple[Law, ...]:
+    """A law that is used from left to right."""
+    return (Law(name, left, right, **_tuples(options)),)
+
+
+def both(name: str, left: Term, right: Term, **options: Any) -> tuple[Law, ...]:
+    """A law that is used in both directions; each side has all the variables."""
+    return (
+        Law(name, left, right, **_tuples(options)),
+        Law(f"{name} (backwards)", right, left, **_tuples(options)),
+    )
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    for key in ("facts", "when"):
+        if key in options and not isinstance(options[key], tuple):
+            options[key] = (options[key],)
+    return options
+
+
+def table(family: str, *laws: Sequence[Law]) -> tuple[Law, ...]:
+    """The laws of a family, in one tuple."""
+    from dataclasses import replace
+
+    found = tuple(replace(law, family=family) for group in laws for law in group)
+    names = [law.name for law in found]
+    twice = {n for n in names if names.count(n) > 1}
+    if twice:
+        raise ValueError(f"two laws of {family} are called {', '.join(sorted(twice))}")
+    return found
