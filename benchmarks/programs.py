@@ -22,22 +22,30 @@ class Weights:
         return tensor(name, type_)
 
 
-def bert(layers: int, *, width: int = 768, heads: int = 12, seq: int = 128, batch: str = "batch") -> SafeDAG:
+def bert(
+    layers: int, *, width: int = 768, heads: int = 12, seq: int = 128, batch: str = "batch"
+) -> SafeDAG:
     """BERT's encoder: `layers` blocks of self-attention and a feed-forward net, post-normalised."""
     weights = Weights()
 
     def linear(x: Value, name: str, inner: int, outer: int) -> Value:
-        return apply(Linear(), x, weights(f"{name}.weight", outer, inner), weights(f"{name}.bias", outer))
+        return apply(
+            Linear(), x, weights(f"{name}.weight", outer, inner), weights(f"{name}.bias", outer)
+        )
 
     def norm(x: Value, name: str) -> Value:
-        return apply(LayerNorm(1, 1e-12), x, weights(f"{name}.weight", width), weights(f"{name}.bias", width))
+        return apply(
+            LayerNorm(1, 1e-12), x, weights(f"{name}.weight", width), weights(f"{name}.bias", width)
+        )
 
     def split(x: Value) -> Value:
         return reshape(x, (*x.shape[:2], heads, width // heads)).permute((0, 2, 1, 3))
 
     h = tensor("hidden", f"f32[{batch} {seq} {width}]")
     for i in range(layers):
-        q, k, v = (split(linear(h, f"layer.{i}.{n}", width, width)) for n in ("query", "key", "value"))
+        q, k, v = (
+            split(linear(h, f"layer.{i}.{n}", width, width)) for n in ("query", "key", "value")
+        )
         scores = einsum("bhqd,bhkd->bhqk", q, k) * (1 / (width // heads) ** 0.5)
         mixed = einsum("bhqk,bhkd->bhqd", apply(Softmax(3), scores), v).permute((0, 2, 1, 3))
         context = reshape(mixed, h.shape)

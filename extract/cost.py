@@ -24,8 +24,8 @@ from safegraph.op import Op, TensorType, Work
 from safegraph.ops import Opaque, Reduce, Scalar, Slice, Stride, Unfold
 from safegraph.value import walk
 
-REFERENCE_SIZE = 16
-"""The value of every free size where formulas must be put in an order."""
+DEFAULT_SIZE = 16
+"""What a free size is taken as where a number is needed and none was given."""
 
 LABELS = {
     "macs": "MACs (multiply-adds)",
@@ -339,5 +339,5 @@ def _total(name: str, ops: Iterable[OpCost]) -> OpCost:
 
 def _magnitude(op: OpCost) -> tuple[int, int]:
     free = dims.names((op.work.flops, op.reads))
-    at = dict.fromkeys(free, REFERENCE_SIZE)
+    at = dict.fromkeys(free, DEFAULT_SIZE)
     return dims.evaluate(op.work.flops, at), dims.evaluate(op.reads, at)

@@ -16,7 +16,8 @@ from safegraph.dims import names, substitute
 from safegraph.dtypes import from_numpy
 from safegraph.egraph import Budget, EGraph, ENode, Report
 from safegraph.extract.search import Choices, extract, total
-from safegraph.extract.targets import Target, target as find_target
+from safegraph.extract.targets import Target
+from safegraph.extract.targets import target as find_target
 from safegraph.op import TensorType
 from safegraph.ops import Iota, Scalar
 from safegraph.rules import LOWERING, REFINING, Phase, chains
@@ -84,8 +85,10 @@ def optimize(
     """
     started = time.perf_counter()
     goal = find_target(target)
-    budget = Budget(nodes or DEFAULT_BUDGET.nodes, DEFAULT_BUDGET.seconds if seconds is None else seconds)
-    values = {name: DEFAULT_SIZE for name in dag.sizes} | dict(sizes or {})
+    budget = Budget(
+        nodes or DEFAULT_BUDGET.nodes, DEFAULT_BUDGET.seconds if seconds is None else seconds
+    )
+    values = dict.fromkeys(dag.sizes, DEFAULT_SIZE) | dict(sizes or {})
     dag.bind(dict(sizes or {}))  # refuses unknown names and values that break an assumption
 
     terms = dag.to_values()
@@ -101,7 +104,15 @@ def optimize(
     found, made = program.graph(dag, chosen)
     after = program.cost(chosen)
     return Optimized(
-        found, dag, goal.name, values, program.cost(program.given), after, report, time.perf_counter() - started, made
+        found,
+        dag,
+        goal.name,
+        values,
+        program.cost(program.given),
+        after,
+        report,
+        time.perf_counter() - started,
+        made,
     )
 
 
@@ -121,7 +132,9 @@ class _Everything(dict[str, float]):
         return 0.0
 
 
-def explore(egraph: EGraph, phases: Sequence[Phase], budget: Budget, bindings: Sequence[Mapping[str, int]]) -> Report:
+def explore(
+    egraph: EGraph, phases: Sequence[Phase], budget: Budget, bindings: Sequence[Mapping[str, int]]
+) -> Report:
     """Run the phases within the budget; chains of contractions are reordered after the first ones."""
     whole = Report()
     started = time.perf_counter()
@@ -193,7 +206,9 @@ class _Program:
             types = tuple(egraph.type_of(o) for o in node.operands)
             key = (node.op, types)
             if key not in seconds:
-                seconds[key] = 0.0 if node.op is None else goal.seconds(node.op, types, node.type, sizes)
+                seconds[key] = (
+                    0.0 if node.op is None else goal.seconds(node.op, types, node.type, sizes)
+                )
             cost = seconds[key]
             if node.index in self.ahead:
                 # NumPy computes it, whatever the target has
@@ -236,7 +251,9 @@ class _Program:
             if node.op is None:
                 values[cls] = tensor(leaves[node.index], node.type)
             else:
-                values[cls] = apply(node.op, *(values[o] for o in self.choices.operands[chosen[cls]]))
+                values[cls] = apply(
+                    node.op, *(values[o] for o in self.choices.operands[chosen[cls]])
+                )
             ahead[values[cls]] = node.index in self.ahead
             origin.setdefault(values[cls], node)
         outputs = {o: values[r] for o, r in zip(self.outputs, self.roots, strict=True)}
@@ -317,9 +334,7 @@ def _fold(dag: SafeDAG, outputs: Mapping[str, Value], ahead: Mapping[Value, bool
     plain = {v for v in order if v.op is None or isinstance(v.op, Scalar | Iota)}
     needed = {o for v in order if not ahead[v] for o in v.operands} | set(outputs.values())
     wanted = [v for v in order if ahead[v] and v in needed and v not in plain]
-    arrays = {
-        v: dag.tensors[v.name].array() for v in walk(wanted) if v.op is None
-    }
+    arrays = {v: dag.tensors[v.name].array() for v in walk(wanted) if v.op is None}
     results = dict(zip(wanted, evaluate(wanted, arrays), strict=True)) if wanted else {}
     tensors: list[Tensor] = []
     new: dict[Value, Value] = {}
@@ -382,8 +397,18 @@ def predicted(dag: SafeDAG, goal: str | Target, sizes: Mapping[str, int]) -> flo
     """Seconds of a graph as it is, by the target's model; inf where the target lacks an op."""
     found = find_target(goal)
     return sum(
-        found.seconds(n.op, tuple(dag.types[i] for i in n.inputs), dag.types[n.name], sizes) for n in dag
+        found.seconds(n.op, tuple(dag.types[i] for i in n.inputs), dag.types[n.name], sizes)
+        for n in dag
     )
 
 
-__all__ = ["DEFAULT_BUDGET", "DEFAULT_SIZE", "Optimized", "Step", "explore", "optimize", "predicted", "refine"]
+__all__ = [
+    "DEFAULT_BUDGET",
+    "DEFAULT_SIZE",
+    "Optimized",
+    "Step",
+    "explore",
+    "optimize",
+    "predicted",
+    "refine",
+]

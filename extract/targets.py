@@ -32,7 +32,9 @@ class Target:
     views: frozenset[str] = frozenset()
     """Ops that only change how memory is read: they cost a launch."""
 
-    def seconds(self, op: Op, operands: tuple[TensorType, ...], result: TensorType, sizes: Mapping[str, int]) -> float:
+    def seconds(
+        self, op: Op, operands: tuple[TensorType, ...], result: TensorType, sizes: Mapping[str, int]
+    ) -> float:
         """What the op costs by the roofline model, with these values for the free sizes."""
         if op.name in self.views:
             return self.launch
@@ -52,7 +54,7 @@ class Target:
         return self.launch + self.ops[op.name] * max(compute, traffic)
 
 
-_VIEWS = frozenset("group ungroup squeeze unsqueeze reshape scalar".split())
+_VIEWS = frozenset(["group", "ungroup", "squeeze", "unsqueeze", "reshape", "scalar"])
 _COPIES = "permute slice stride pad repeat expand concat index tile gather gather_elements iota interleave unfold fold"
 _POINTWISE = """
     unary binary cast select broadcast where relu leaky_relu clip sigmoid hard_sigmoid hard_swish silu gelu erf sqrt
@@ -77,7 +79,14 @@ ONNXRUNTIME = Target(
     bytes=14e9,
     launch=2e-6,
     # an Einsum node takes twice what a MatMul does; windows go out as a Gather
-    ops=_all(_COPIES + _POINTWISE + _OTHERS, einsum=2.0, unfold=4.0, fold=4.0, conv=0.8, conv_transpose=1.5),
+    ops=_all(
+        _COPIES + _POINTWISE + _OTHERS,
+        einsum=2.0,
+        unfold=4.0,
+        fold=4.0,
+        conv=0.8,
+        conv_transpose=1.5,
+    ),
     views=_VIEWS,
 )
 
@@ -89,7 +98,10 @@ TORCH = Target(
     bytes=14e9,
     launch=6e-6,
     ops=_all(
-        _COPIES + _POINTWISE + _OTHERS + "attention encoder_layer multi_head rms_norm adaptive_avg_pool",
+        _COPIES
+        + _POINTWISE
+        + _OTHERS
+        + "attention encoder_layer multi_head rms_norm adaptive_avg_pool",
         einsum=1.2,
         conv=0.8,
     ),

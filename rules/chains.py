@@ -103,7 +103,9 @@ def _paths(
     for values in bindings:
         numbers = [tuple(int(substitute(d, values)) for d in shape) for shape in shapes]  # type: ignore[arg-type]
         for aim in ("flops", "size"):
-            path, _ = contract_path(equation, *numbers, shapes=True, optimize=DynamicProgramming(minimize=aim))
+            path, _ = contract_path(
+                equation, *numbers, shapes=True, optimize=DynamicProgramming(minimize=aim)
+            )
             found[tuple(tuple(step) for step in path)] = None
     return list(found)
 

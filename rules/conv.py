@@ -32,7 +32,7 @@ def no_bias(w: Value) -> Value:
 
 
 def per_channel(k: Value, channels: object, rank: int) -> Value | None:
-    """k as one number for each channel, where it broadcasts to N C ... along axis 1 alone."""
+    """K as one number for each channel, where it broadcasts to N C ... along axis 1 alone."""
     if k.rank > rank:
         return None
     shape = (1,) * (rank - k.rank) + k.shape
@@ -43,7 +43,7 @@ def per_channel(k: Value, channels: object, rank: int) -> Value | None:
 
 
 def fold_affine(c: Conv, m: Broadcast, x: Value, w: Value, b: Value, k: Value) -> Value | None:
-    """y * k, y / k, y + k, y - k with one number for each channel."""
+    """Y * k, y / k, y + k, y - k with one number for each channel."""
     rank = w.rank
     channel = per_channel(k, w.shape[0], rank)
     if channel is None or channel.dtype != w.dtype:
@@ -63,7 +63,9 @@ def fold_affine(c: Conv, m: Broadcast, x: Value, w: Value, b: Value, k: Value) -
 def _affine(name: str, *, with_bias: bool, exchanged: bool) -> tuple[Law, ...]:
     y = c(x, w, b) if with_bias else c(x, w)
 
-    def build(c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None) -> Value | None:
+    def build(
+        c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+    ) -> Value | None:
         if exchanged and not m.commutative:
             return None
         return fold_affine(c, m, x, w, no_bias(w) if b is None else b, k)

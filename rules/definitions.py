@@ -22,7 +22,13 @@ from safegraph.value import Value, apply, parse_type, walk
 
 DERIVED: tuple[type[Derived], ...] = tuple(op for op in OPS.values() if issubclass(op, Derived))
 
-KEPT: tuple[type[Derived], ...] = (Einsum, derived.Concat, derived.Gather, derived.GatherElements, derived.OneHot)
+KEPT: tuple[type[Derived], ...] = (
+    Einsum,
+    derived.Concat,
+    derived.Gather,
+    derived.GatherElements,
+    derived.OneHot,
+)
 """Ops whose definitions are only the meaning: no law finds more in them than in the op itself."""
 
 _FIXED = (Unary, Binary, Select)  # ops whose spec is part of the structure
@@ -62,7 +68,9 @@ def recognition(cls: type[Derived]) -> Iterator[tuple[Law, ...]]:
         yield one(name, pattern, _recognise(cls, pattern, heads, len(leaves)))
 
 
-def _skeleton(leaves: tuple[Value, ...], result: Value, order: list[Value]) -> tuple[Term, list[OpVar]]:
+def _skeleton(
+    leaves: tuple[Value, ...], result: Value, order: list[Value]
+) -> tuple[Term, list[OpVar]]:
     terms: dict[Value, Any] = {leaf: Var(f"x{i}") for i, leaf in enumerate(leaves)}
     heads: list[OpVar] = []
     for v in order:
@@ -93,7 +101,10 @@ def _recognise(cls: type[Derived], pattern: Term, heads: list[OpVar], arity: int
         return None
 
     scope: dict[str, Any] = {"build": build}
-    exec(f"def recognise({', '.join(names)}): return build(dict({', '.join(f'{n}={n}' for n in names)}))", scope)
+    exec(
+        f"def recognise({', '.join(names)}): return build(dict({', '.join(f'{n}={n}' for n in names)}))",
+        scope,
+    )
     return scope["recognise"]
 
 

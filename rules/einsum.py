@@ -37,7 +37,9 @@ def contraction(f: Reduce, x: Value, y: Value) -> Value | None:
     if f.kind != "sum":
         return None
     every = tuple(range(x.rank))
-    return unsqueeze(contract(every, every, tuple(a for a in every if a not in f.axes), x, y), f.axes)
+    return unsqueeze(
+        contract(every, every, tuple(a for a in every if a not in f.axes), x, y), f.axes
+    )
 
 
 def absorb_permute(e: Einsum, p: Permute, x: Value, y: Value) -> Value:
@@ -58,7 +60,7 @@ def absorb_unsqueeze(e: Einsum, u: Unsqueeze, x: Value, y: Value) -> Value:
     """Inserted axes need no label; in the result they are inserted at the end."""
     gone = [e.left[axis] for axis in u.axes]
     left = tuple(c for axis, c in enumerate(e.left) if axis not in u.axes)
-    return _with_new_axes(left, e.right, e.out, {c: 1 for c in gone}, x, y)
+    return _with_new_axes(left, e.right, e.out, dict.fromkeys(gone, 1), x, y)
 
 
 def absorb_repeat(e: Einsum, r: Repeat, x: Value, y: Value) -> Value | None:
@@ -70,7 +72,9 @@ def absorb_repeat(e: Einsum, r: Repeat, x: Value, y: Value) -> Value | None:
     return _with_new_axes(tuple(c for c in e.left if c not in gone), e.right, e.out, gone, small, y)
 
 
-def _with_new_axes(left: Labels, right: Labels, out: Labels, gone: dict[int, Dim], x: Value, y: Value) -> Value:
+def _with_new_axes(
+    left: Labels, right: Labels, out: Labels, gone: dict[int, Dim], x: Value, y: Value
+) -> Value:
     """The contraction where `gone` are labels that the left operand has no more; sizes for the result."""
     lost = [c for c in out if c in gone and c not in right]
     core = contract(left, right, tuple(c for c in out if c not in lost), x, y)
@@ -85,7 +89,9 @@ def permuted_result(p: Permute, e: Einsum, x: Value, y: Value) -> Value:
 
 def squeezed_result(q: Squeeze, e: Einsum, x: Value, y: Value) -> Value:
     """An axis of size 1 is dropped by summing it."""
-    return contract(e.left, e.right, tuple(c for axis, c in enumerate(e.out) if axis not in q.axes), x, y)
+    return contract(
+        e.left, e.right, tuple(c for axis, c in enumerate(e.out) if axis not in q.axes), x, y
+    )
 
 
 def summed_result(f: Reduce, e: Einsum, x: Value, y: Value) -> Value | None:

@@ -12,8 +12,20 @@ import numpy as np
 from safegraph import ops
 from safegraph.law import Law, any_of, one, spec, table, variables
 from safegraph.op import OPS, Op
-from safegraph.ops import Group, Movement, Pad, Permute, Repeat, Slice, Squeeze, Stride, Unary, Ungroup, Unsqueeze
-from safegraph.value import Value, reduce, squeeze, unsqueeze
+from safegraph.ops import (
+    Group,
+    Movement,
+    Pad,
+    Permute,
+    Repeat,
+    Slice,
+    Squeeze,
+    Stride,
+    Unary,
+    Ungroup,
+    Unsqueeze,
+)
+from safegraph.value import Value, squeeze, unsqueeze
 
 (x,) = variables("x")
 p, q = any_of(Permute, "p q")
@@ -104,7 +116,9 @@ def mixed(i: Unsqueeze, s: Squeeze, x: Value) -> Value:
     kept = [axis for axis in range(rank) if axis not in s.axes]
     inserted = [place for place, axis in enumerate(kept) if axis in i.axes]
     own = [axis for axis in range(rank) if axis not in i.axes]
-    return unsqueeze(squeeze(x, [own.index(axis) for axis in s.axes if axis not in i.axes]), inserted)
+    return unsqueeze(
+        squeeze(x, [own.index(axis) for axis in s.axes if axis not in i.axes]), inserted
+    )
 
 
 def reduction_of_repeat(r: Repeat, f: ops.Reduce, x: Value) -> Value | None:
@@ -157,7 +171,11 @@ def _half_undone(first: type[Op], second: type[Op]) -> tuple[Law, ...]:
 
 (f,) = any_of(ops.Reduce, "f")
 _EXACT = list(dict.fromkeys(_pairs("inverse")))
-_HALF = [pair for pair in dict.fromkeys(_pairs("pseudo_inverse")) if pair not in _EXACT or pair == (Unary, Unary)]
+_HALF = [
+    pair
+    for pair in dict.fromkeys(_pairs("pseudo_inverse"))
+    if pair not in _EXACT or pair == (Unary, Unary)
+]
 
 # fmt: off
 LAWS = table("inverse",

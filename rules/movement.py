@@ -66,7 +66,9 @@ def slice_unsqueeze(s: Slice, u: Unsqueeze, x: Value) -> Value | None:
     if any(s.starts[a] != 0 or s.stops[a] is not None for a in u.axes):
         return None
     kept = [a for a in range(len(s.starts)) if a not in u.axes]
-    return unsqueeze(apply(Slice(tuple(s.starts[a] for a in kept), tuple(s.stops[a] for a in kept)), x), u.axes)
+    return unsqueeze(
+        apply(Slice(tuple(s.starts[a] for a in kept), tuple(s.stops[a] for a in kept)), x), u.axes
+    )
 
 
 def slice_squeeze(s: Slice, q: Squeeze, x: Value) -> Value:

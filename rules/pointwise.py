@@ -16,7 +16,7 @@ def exchanged(b: Binary, x: Value, y: Value) -> Value | None:
 
 
 def unit_right(b: Binary, x: Value, y_is: float) -> Value | None:
-    """x + 0, x * 1, x / 1, ..."""
+    """X + 0, x * 1, x / 1, ..."""
     return x if BINARY[b.kind].unit == y_is else None
 
 

@@ -36,7 +36,9 @@ class Tensor:
     name: str
     kind: str
     type: TensorType
-    data: np.ndarray | Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    data: np.ndarray | Callable[[], np.ndarray] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def array(self) -> np.ndarray:
         """The data; raises GraphError for a tensor that has none."""
@@ -80,26 +82,34 @@ class SafeDAG:
         self.name = name
         self.tensors: dict[str, Tensor] = {t.name: t for t in tensors}
         self.nodes: dict[str, Node] = {n.name: n for n in nodes}
-        self.outputs: dict[str, str] = dict(outputs) if isinstance(outputs, Mapping) else {o: o for o in outputs}
+        self.outputs: dict[str, str] = (
+            dict(outputs) if isinstance(outputs, Mapping) else {o: o for o in outputs}
+        )
         self.types: dict[str, TensorType] = {t.name: t.type for t in tensors}
         """The type of every tensor and node."""
         self.assumptions: dict[str, tuple[str, Dim, Dim]] = {}
         """What must hold of the free sizes: text -> relation and both sides."""
         problems = _duplicates(tensors, nodes) + self._infer()
         if problems:
-            raise GraphError(_listing(f"{name} is not well formed", problems))
+            raise GraphError(f"{name} is not well formed", problems)
 
     def _infer(self) -> list[str]:
         """Fill in the types; give back all problems."""
         problems = [
-            f"tensor {t.name}: there is no kind {t.kind!r}" for t in self.tensors.values() if t.kind not in KINDS
+            f"tensor {t.name}: there is no kind {t.kind!r}"
+            for t in self.tensors.values()
+            if t.kind not in KINDS
         ]
         broken: set[str] = set()
         with dims.assuming() as assumptions:
             for node in self.nodes.values():
                 missing = [i for i in node.inputs if i not in self.types and i not in broken]
                 if missing:
-                    late = "is used before it is computed" if missing[0] in self.nodes else "does not exist"
+                    late = (
+                        "is used before it is computed"
+                        if missing[0] in self.nodes
+                        else "does not exist"
+                    )
                     problems.append(f"{self._at(node)}: its operand {missing[0]} {late}")
                 if missing or any(i in broken for i in node.inputs):
                     broken.add(node.name)
@@ -168,7 +178,7 @@ class SafeDAG:
         """Raise UnsupportedError naming all unknown ops, if there are any."""
         if self.unknown:
             lines = [f"{n.op.kind} ({n.op.format}) at {self._at(n)}" for n in self.unknown]  # type: ignore[attr-defined]
-            raise UnsupportedError(_listing(f"{what}: {len(lines)} unknown ops in {self.name}", lines))
+            raise UnsupportedError(f"{what}: {len(lines)} unknown ops in {self.name}", lines)
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -180,7 +190,11 @@ class SafeDAG:
 
     @classmethod
     def from_values(
-        cls, outputs: Mapping[str, Value] | Value, tensors: Sequence[Tensor] = (), *, name: str = "graph"
+        cls,
+        outputs: Mapping[str, Value] | Value,
+        tensors: Sequence[Tensor] = (),
+        *,
+        name: str = "graph",
     ) -> SafeDAG:
         """A graph from terms in Python.  Leaves that `tensors` does not name are inputs.
 
@@ -194,7 +208,9 @@ class SafeDAG:
         nodes: list[Node] = []
         names: dict[Value, str] = {}
         given = set(known) | {v.name for v in walk(named.values()) if v.op is None}
-        preferred = {v: o for o, v in reversed(named.items()) if v.op is not None and o not in given}
+        preferred = {
+            v: o for o, v in reversed(named.items()) if v.op is not None and o not in given
+        }
         taken = given | set(preferred.values())
         count = 0
         for value in walk(named.values()):
@@ -297,7 +313,9 @@ class SafeDAG:
         """
         inputs = self.inputs
         if len(arrays) > len(inputs):
-            raise ShapeError(f"{self.name} has {len(inputs)} inputs, {len(arrays)} arrays were given")
+            raise ShapeError(
+                f"{self.name} has {len(inputs)} inputs, {len(arrays)} arrays were given"
+            )
         given = {t.name: np.asarray(a) for t, a in zip(inputs, arrays, strict=False)}
         problems = [f"input {n} is given twice" for n in named if n in given]
         given |= {n: np.asarray(a) for n, a in named.items()}
@@ -317,14 +335,18 @@ class SafeDAG:
             if len(wanted) != array.ndim or any(
                 isinstance(d, int) and d != n for d, n in zip(wanted, array.shape, strict=True)
             ):
-                problems.append(f"input {t.name} is {t.type}, an array of shape {array.shape} was given")
+                problems.append(
+                    f"input {t.name} is {t.type}, an array of shape {array.shape} was given"
+                )
             elif array.dtype != to_numpy(t.type.dtype):
-                problems.append(f"input {t.name} is {t.type}, an array of {from_numpy(array.dtype)} was given")
+                problems.append(
+                    f"input {t.name} is {t.type}, an array of {from_numpy(array.dtype)} was given"
+                )
         missing = set(self.sizes) - set(sizes)
         if missing and not problems:
             problems.append(f"the inputs do not tell the free sizes {', '.join(sorted(missing))}")
         if problems:
-            raise ShapeError(_listing(f"the inputs of {self.name} do not fit", problems))
+            raise ShapeError(f"the inputs of {self.name} do not fit", problems)
         self._check_assumptions(sizes)
         return given, sizes
 
@@ -398,7 +420,9 @@ class SafeDAG:
 
         return cost(self, allow_unknown=allow_unknown)
 
-    def optimize(self, target: str = "onnxruntime", sizes: Mapping[str, int] | None = None, **options: Any) -> Any:
+    def optimize(
+        self, target: str = "onnxruntime", sizes: Mapping[str, int] | None = None, **options: Any
+    ) -> Any:
         """The cheapest equal graph that was found for a target, with how it was found."""
         from safegraph.verbs import optimize
 
@@ -448,7 +472,3 @@ def _duplicates(tensors: Sequence[Tensor], nodes: Sequence[Node]) -> list[str]:
             twice[item.name] = None
         seen.add(item.name)
     return [f"the name {n} is used twice" for n in twice]
-
-
-def _listing(title: str, lines: Sequence[str]) -> str:
-    return title + "".join(f"\n  - {line}" for line in lines)

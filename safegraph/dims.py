@@ -88,7 +88,9 @@ class Size:
         return reduce(operator.mul, [self] * power, 1)
 
     def __int__(self) -> int:
-        raise ShapeError(f"the size {self} is not a number: give a value to {', '.join(sorted(self.names))}")
+        raise ShapeError(
+            f"the size {self} is not a number: give a value to {', '.join(sorted(self.names))}"
+        )
 
     __index__ = __int__
 
@@ -229,7 +231,7 @@ _COMPUTE: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 
 def divide(a: Dim, b: Dim) -> Dim | None:
-    """a / b if that is a polynomial with integer coefficients for all sizes, else None.
+    """A / b if that is a polynomial with integer coefficients for all sizes, else None.
 
     >>> n, = dims("n")
     >>> divide(12 * n, 4 * n), divide(n, 2)
@@ -243,7 +245,9 @@ def divide(a: Dim, b: Dim) -> Dim | None:
     if key not in _MEMO:
         sp = _sympy()
         quotient, remainder = sp.div(sympify(a), sympify(b), domain="QQ")
-        whole = remainder == 0 and all(c.is_Integer for c in quotient.as_coefficients_dict().values())
+        whole = remainder == 0 and all(
+            c.is_Integer for c in quotient.as_coefficients_dict().values()
+        )
         _MEMO[key] = _intern(sp.expand(quotient)) if whole else None
     return _MEMO[key]
 
@@ -369,7 +373,9 @@ def at_least(a: Dim, b: Dim) -> bool | None:
     key = (">=", difference, 0)
     if key not in _MEMO:
         sp = _sympy()
-        shifted = sp.expand(difference.expr.xreplace({s: s + 1 for s in difference.expr.free_symbols}))
+        shifted = sp.expand(
+            difference.expr.xreplace({s: s + 1 for s in difference.expr.free_symbols})
+        )
         parts = shifted.as_coefficients_dict()
         # a floor division of something >= 0 is >= 0; others are of unknown sign
         safe = all(_nonnegative_atoms(term) for term in parts)
@@ -471,7 +477,7 @@ def require_same(a: Dim, b: Dim, what: str) -> Dim:
 
 
 def require_divide(a: Dim, b: Dim, what: str) -> Dim:
-    """a / b, exact or assumed to be; ShapeError where it never is."""
+    """A / b, exact or assumed to be; ShapeError where it never is."""
     exact = divide(a, b)
     if exact is not None:
         return exact

@@ -151,9 +151,13 @@ class EGraph:
         constants = set(constants)
         for value in walk(values):
             if value.op is None:
-                done[value] = self._leaf(value, value.name in constants, (numbers or {}).get(value.name))
+                done[value] = self._leaf(
+                    value, value.name in constants, (numbers or {}).get(value.name)
+                )
             else:
-                done[value] = self._node(value.op, tuple(done[o] for o in value.operands), value.type, ("given", 0))
+                done[value] = self._node(
+                    value.op, tuple(done[o] for o in value.operands), value.type, ("given", 0)
+                )
         self._load()
         return [done[v] for v in values]
 
@@ -171,13 +175,17 @@ class EGraph:
             self._set_uniform(index, Number(number, value.dtype))
         return index
 
-    def _node(self, op: Op, operands: tuple[int, ...], type_: TensorType, born: tuple[str, int]) -> int:
+    def _node(
+        self, op: Op, operands: tuple[int, ...], type_: TensorType, born: tuple[str, int]
+    ) -> int:
         key = (op.id, operands)
         found = self._known.get(key)
         if found is not None:
             return found
         index = self._known[key] = self._new(op, operands, type_, born)
-        self._pending["n_" + self._function(type(op), len(operands))].append((index, *operands, op.id))
+        self._pending["n_" + self._function(type(op), len(operands))].append(
+            (index, *operands, op.id)
+        )
         if all(o in self._constants for o in operands):
             self._constants.add(index)
             self._pending["n_constant"].append((index,))
@@ -186,7 +194,9 @@ class EGraph:
             self._set_uniform(index, number)
         return index
 
-    def _new(self, op: Op | None, operands: tuple[int, ...], type_: TensorType, born: tuple[str, int]) -> int:
+    def _new(
+        self, op: Op | None, operands: tuple[int, ...], type_: TensorType, born: tuple[str, int]
+    ) -> int:
         self._ops.append(op)
         self._operands.append(operands)
         self._types.append(type_)
@@ -249,7 +259,9 @@ class EGraph:
             head = pattern.head
             cls = head.cls if isinstance(head, OpVar) else type(head)
             tag = f"s_{head.name}" if isinstance(head, OpVar) else str(head.id)
-            facts.append(f"(= {name} ({self._function(cls, len(operands))} {' '.join(operands)} {tag}))")
+            facts.append(
+                f"(= {name} ({self._function(cls, len(operands))} {' '.join(operands)} {tag}))"
+            )
             return name
 
         root = visit(law.left)
@@ -341,11 +353,18 @@ class EGraph:
 
     def _template(self, law: Law, match: tuple[int, ...], tensors: int, specs: int) -> Any:
         """The right side for ops and operand types, as steps on numbered slots; None: no such law here."""
-        leaves = [tensor(f"%{n}", self._types[i]) for n, i in zip(law.tensors, match[1:], strict=False)]
+        leaves = [
+            tensor(f"%{n}", self._types[i]) for n, i in zip(law.tensors, match[1:], strict=False)
+        ]
         scope: dict[str, Any] = dict(zip(law.tensors, leaves, strict=True))
-        scope.update((v.name, by_id(i)) for v, i in zip(law.specs, match[1 + tensors :], strict=False))
+        scope.update(
+            (v.name, by_id(i)) for v, i in zip(law.specs, match[1 + tensors :], strict=False)
+        )
         known = [f.name for f in law.facts if f.kind == "uniform"]
-        scope.update((f"{n}_is", by_id(i).value) for n, i in zip(known, match[1 + tensors + specs :], strict=True))
+        scope.update(
+            (f"{n}_is", by_id(i).value)
+            for n, i in zip(known, match[1 + tensors + specs :], strict=True)
+        )
         scope["root"] = self._types[match[0]]
         value = law.build(scope)
         if value is None:
@@ -377,7 +396,9 @@ class EGraph:
         for v in walk([value]):
             if v not in slot:
                 assert v.op is not None, "the leaves are given"
-                slot[v] = self._node(v.op, tuple(slot[o] for o in v.operands), v.type, (born, self._round))
+                slot[v] = self._node(
+                    v.op, tuple(slot[o] for o in v.operands), v.type, (born, self._round)
+                )
         return slot[value]
 
     def __len__(self) -> int:

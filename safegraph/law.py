@@ -189,11 +189,15 @@ class Law:
 
     def __post_init__(self) -> None:
         if self.grade not in GRADES:
-            raise ValueError(f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}")
+            raise ValueError(
+                f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}"
+            )
         if isinstance(self.right, Term | Var):
             missing = {v.name for v in _atoms(self.right)} - {v.name for v in _atoms(self.left)}
             if missing:
-                raise ValueError(f"{self.name}: the right side has {', '.join(sorted(missing))}, the left has not")
+                raise ValueError(
+                    f"{self.name}: the right side has {', '.join(sorted(missing))}, the left has not"
+                )
         elif unknown := set(_parameters(self.right)) - self._scope:
             raise ValueError(f"{self.name}: no variable is called {', '.join(sorted(unknown))}")
 

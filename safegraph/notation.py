@@ -154,7 +154,10 @@ def _bytes(token: str) -> bytes:
 
 
 def _number(token: str) -> int | float:
-    return int(token) if token.lstrip("-").isdigit() else float(token)
+    try:
+        return int(token) if token.lstrip("-").isdigit() else float(token)
+    except ValueError as error:  # Python reads integers of up to 4,300 digits
+        raise ParseError(f"{token[:20]}... is no number: {error}") from None
 
 
 _READ: dict[str, Callable[[str], Any]] = {
@@ -384,7 +387,7 @@ class _Reader:
 
 
 def _size(token: str) -> Dim:
-    return dims.parse(token[1:-1]) if token[0] == "{" else int(token)
+    return dims.parse(token.strip("{}"))
 
 
 @cache

@@ -217,7 +217,7 @@ class Op(metaclass=_OpMeta):
         except ShapeError as error:
             given = ", ".join(map(repr, operands))
             raise ShapeError(f"{self!r} of {given}: {error}") from None
-        except (IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
             given = ", ".join(map(repr, operands))
             raise ShapeError(f"{self!r} does not fit operands {given} ({error})") from error
         return TensorType(dtype, shape), tuple(assumptions.values())
@@ -278,7 +278,10 @@ def same_shapes(shapes: tuple[Shape, ...]) -> Shape:
     for other in shapes[1:]:
         if len(other) != len(first):
             raise ShapeError(f"operands of rank {len(first)} and {len(other)}")
-        first = tuple(require_same(a, b, f"axis {i}") for i, (a, b) in enumerate(zip(first, other, strict=True)))
+        first = tuple(
+            require_same(a, b, f"axis {i}")
+            for i, (a, b) in enumerate(zip(first, other, strict=True))
+        )
     return first
 
 

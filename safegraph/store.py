@@ -86,10 +86,10 @@ def _stored(dag: SafeDAG) -> list[Tensor]:
 def _write(dag: SafeDAG, tensors: list[Tensor], file: IO[bytes]) -> None:
     meta = {"format": "safegraph", "version": VERSION, "producer": f"safegraph {__version__}"}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        # First in the file: the length of what stands before the data is then known.
+        # First in the file, so that the length of what stands before the data is known: the header
+        # of the member, its name, 20 bytes for 64-bit sizes, and the padding itself.
         member = zipfile.ZipInfo(_DATA)
-        before = len(member.FileHeader(zip64=True))
-        member.extra = _padding(-(before + 4) % _ALIGNMENT)
+        member.extra = _padding(-(30 + len(_DATA) + 20 + 4) % _ALIGNMENT)
         with archive.open(member, "w", force_zip64=True) as data:
             _write_safetensors(tensors, data)
         for name, text in ((_TEXT, write(dag)), (_META, json.dumps(meta))):

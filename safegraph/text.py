@@ -56,9 +56,15 @@ def _data(tensor: Tensor) -> str:
         or not plain
     ):
         return ""
-    convert = float if is_float(dtype) else bool if dtype == "bool" else int
+    convert = _shortest if is_float(dtype) else bool if dtype == "bool" else int
     values = tuple(map(convert, data.ravel()))
     return f" = {write_value(values if data.ndim else values[0])}"
+
+
+def _shortest(value: Any) -> float:
+    """The Python number of fewest digits that is this number in its own element type."""
+    short = float(str(value))
+    return short if type(value)(short) == value else float(value)
 
 
 def read(text: str) -> SafeDAG:
@@ -71,12 +77,14 @@ def read(text: str) -> SafeDAG:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             reader.line(number, line.rstrip("\r"))
+        except RecursionError:
+            reader.problems.append(f"line {number}: brackets are nested too deep")
         except SafeGraphError as error:
             reader.problems.append(f"line {number}: {error}: {line.strip()}")
     if reader.name is None and not reader.problems:
         reader.problems.append("line 1: expected 'graph' and a name, found nothing")
     reader.complain()
-    dag = SafeDAG(reader.tensors, reader.nodes, reader.outputs, name=reader.name or "graph")
+    dag = SafeDAG(reader.tensors, reader.nodes, reader.outputs, name=str(reader.name))
     reader.compare(dag)
     return dag
 

@@ -155,7 +155,9 @@ class Value:
             return lambda *axes: reduce(self, axes or tuple(range(self.rank)), name)
         if name in OPS:
             return lambda *args, **spec: apply(
-                OPS[name](**spec) if all(isinstance(a, Value) for a in args) else OPS[name](*args, **spec),
+                OPS[name](**spec)
+                if all(isinstance(a, Value) for a in args)
+                else OPS[name](*args, **spec),
                 self,
                 *(a for a in args if isinstance(a, Value)),
             )
@@ -240,7 +242,7 @@ def unary(kind: str, x: Value) -> Value:
 
 
 def cast(x: Value, dtype: str) -> Value:
-    """x as another element type."""
+    """X as another element type."""
     return apply(Cast(dtype), x)
 
 
@@ -251,7 +253,7 @@ def binary(kind: str, x: Value | float | Dim, y: Value | float | Dim) -> Value:
 
 
 def select(condition: Value, x: Value | float, y: Value | float) -> Value:
-    """x where condition else y, with broadcasting."""
+    """X where condition else y, with broadcasting."""
     a, b = _as_values(x, y)
     return apply(Select(), *broadcast(condition, a, b))
 
@@ -278,12 +280,14 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 
 def expand(x: Value, shape: Shape) -> Value:
-    """x repeated to a shape, as NumPy's broadcast_to."""
+    """X repeated to a shape, as NumPy's broadcast_to."""
     rank = len(shape)
     if rank < x.rank:
         raise ShapeError(f"cannot expand {x.type} to the lower rank of {shape}")
     wide = apply(Unsqueeze(tuple(range(rank - x.rank))), x)
-    return apply(Repeat(tuple(n if d == 1 else 1 for d, n in zip(wide.shape, shape, strict=True))), wide)
+    return apply(
+        Repeat(tuple(n if d == 1 else 1 for d, n in zip(wide.shape, shape, strict=True))), wide
+    )
 
 
 def broadcast(*values: Value) -> list[Value]:
@@ -340,7 +344,7 @@ def slice_axis(x: Value, axis: int, start: Dim, stop: Dim | None) -> Value:
 
 
 def pad(x: Value, before: Sequence[Dim], after: Sequence[Dim], fill: float = 0) -> Value:
-    """x with a border."""
+    """X with a border."""
     return apply(Pad(tuple(before), tuple(after), fill), x)
 
 
@@ -393,7 +397,9 @@ def _fill_wildcard(x: Value, shape: Shape) -> Shape:
     if shape.count(-1) > 1:
         raise ShapeError(f"more than one -1 in the shape {shape}")
     if -1 not in shape:
-        require_same(product(x.shape), product(shape), f"reshape of {x.type} to {shape}: number of elements")
+        require_same(
+            product(x.shape), product(shape), f"reshape of {x.type} to {shape}: number of elements"
+        )
         return shape
     from safegraph.dims import require_divide
 

@@ -1,13 +1,11 @@
 """What people do with graphs: load, save, convert, cost, check, optimize, measure.
 
 This is where the formats, the laws and the extraction meet the graph; each is imported when it is
-first used.  Files are written whole or not at all.
+first used.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from safegraph.compare import Verdict
     from safegraph.dag import SafeDAG
     from safegraph.extract.cost import Cost
-
-DEFAULT_SIZE = 16
-"""What a free size is taken as where a number is needed and none was given."""
 
 SUFFIXES = {
     ".onnx": "ONNX",
@@ -65,19 +60,17 @@ def from_torchscript(source: Any, inputs: Any = None) -> SafeDAG:
 
 
 def to_onnx(dag: SafeDAG, path: str | Path | None = None) -> Any:
-    """The graph as an ONNX ModelProto, written to `path` if one is given."""
+    """The graph as an ONNX ModelProto, written to `path` if one is given, whole or not at all."""
     with _extra("onnx"):
         from safegraph.frontends.onnx import to_onnx
-    return to_onnx(dag) if path is None else _write_whole(path, lambda p: to_onnx(dag, p))
+    return to_onnx(dag, path)
 
 
 def to_torchscript(dag: SafeDAG, path: str | Path | None = None) -> Any:
-    """The graph as a TorchScript module, written to `path` if one is given."""
+    """The graph as a TorchScript module, written to `path` if one is given, whole or not at all."""
     with _extra("torch"):
         from safegraph.frontends.torchscript import to_torchscript
-    if path is None:
-        return to_torchscript(dag)
-    return _write_whole(path, lambda p: to_torchscript(dag, p))
+    return to_torchscript(dag, path)
 
 
 @contextmanager
@@ -137,7 +130,7 @@ def save(dag: SafeDAG, path: str | Path) -> None:
     elif kind == "TorchScript":
         to_torchscript(dag, path)
     else:
-        dag.save(path)  # whole or not at all too
+        dag.save(path)
 
 
 def output_format(path: str | Path) -> str:
@@ -213,27 +206,6 @@ def _known_suffixes() -> str:
     return ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items() if name in SUPPORTED)
 
 
-def _write_whole(path: str | Path, write: Callable[[Path], Any]) -> Any:
-    """Write beside the place, then move there: what is there stays until all is written.
-
-    In a folder of its own, because a format may keep large weights in a second file.
-    """
-    path = Path(path)
-    output_format(path)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            result = write(folder / path.name)
-            written = sorted(folder.iterdir(), key=lambda p: p.name == path.name)  # the model last
-            for part in written:
-                os.replace(part, path.parent / part.name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-    return result
-
-
 # -- questions ------------------------------------------------------------------------------------
 
 
@@ -276,6 +248,8 @@ def refine(dag: SafeDAG, **options: Any) -> SafeDAG:
 
 def complete(dag: SafeDAG, sizes: Mapping[str, int]) -> dict[str, int]:
     """A value for every free size: those given, 16 for the others."""
+    from safegraph.extract.cost import DEFAULT_SIZE
+
     unknown = [name for name in sizes if name not in dag.sizes]
     if unknown:
         has = ", ".join(dag.sizes) or "none"
@@ -335,6 +309,8 @@ def _onnxruntime(dag: SafeDAG, inputs: Mapping[str, np.ndarray], stem: Path) -> 
     to_onnx(dag, path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # threads of one session that wait actively would slow the other one down
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     given = dict(zip((i.name for i in session.get_inputs()), inputs.values(), strict=True))
     return lambda: session.run(None, given)

@@ -141,7 +141,7 @@ def test_inspect_prints_the_graph_so_that_it_reads_back(
     model: Path, safegraph: Callable[..., Done]
 ):
     text = safegraph("inspect", model, "--text").out
-    assert str(SafeDAG.parse(text)) == text.rstrip("\n")
+    assert str(SafeDAG.parse(text)).strip() == text.strip()
 
 
 def test_convert_and_check(model: Path, tmp_path: Path, safegraph: Callable[..., Done]):
@@ -327,13 +327,15 @@ def test_a_folder_that_may_not_be_written_to(
 ):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    if os.access(locked, os.W_OK):
+    if os.access(locked, os.W_OK):  # the superuser may write there, but to no file of the kernel
+        locked = Path("/proc")
+    if not locked.is_dir():
         pytest.skip("this user may write everywhere")
     for name in ("out.safegraph", "out.onnx", "out.pt"):
         done = safegraph("convert", model, locked / name)
-        assert done.code == 1
-        assert "Permission denied" in done.err
-        assert os.listdir(locked) == []
+        assert (done.code, done.out) == (1, "")
+        assert str(locked / name) in done.err
+        assert name not in os.listdir(locked)
 
 
 @pytest.mark.parametrize("name", ["out.safegraph", "out.onnx", "out.pt"])

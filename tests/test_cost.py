@@ -1,19 +1,22 @@
 """Costs are exact formulas: against hand formulas, and the same however a model is written."""
 
+import importlib
 import json
+import pkgutil
 
 import numpy as np
 import pytest
 
-from safegraph import SafeDAG, SafeGraphError, tensor
+from safegraph import SafeDAG, SafeGraphError, derived, tensor
 from safegraph.dag import Node, Tensor
 from safegraph.derived.conv import Conv
 from safegraph.derived.einsum import Einsum
 from safegraph.derived.index import Gather
+from safegraph.derived.pointwise import Broadcast
 from safegraph.dims import parse
 from safegraph.errors import UnsupportedError
 from safegraph.extract.cost import cost
-from safegraph.op import TensorType
+from safegraph.op import OPS, Op, TensorType
 from safegraph.ops import Opaque
 from safegraph.value import Value, apply, broadcast, expand, parse_type, reduce, reshape, scalar
 
@@ -88,6 +91,13 @@ def test_a_product_that_only_a_sum_reads_is_a_contraction():
     assert found.totals["memory_writes"] == parse("4*m*n")
 
 
+def test_broadcasting_products_are_recognised_too():
+    a, b = tensor("a", "f32[m k 1]"), tensor("b", "f32[k n]")
+    product = apply(Broadcast("multiply"), a, b)
+    dag = dag_of(reduce(product, [1], "sum", keep=False))
+    assert str(cost(dag).macs) == str(cost(dag.expand()).macs) == "k*m*n"
+
+
 @pytest.mark.parametrize("case", ["read twice", "an output", "a maximum", "repeated between"])
 def test_other_products_are_elementwise(case: str):
     x, y = tensor("x", "f32[n 5]"), tensor("y", "f32[n 5]")
@@ -120,6 +130,22 @@ def test_core_form_and_derived_form_have_the_same_multiply_adds(name: str):
     }
     dag = dag_of(cases[name]())
     assert str(cost(dag).macs) == str(cost(dag.expand()).macs) != "0"
+
+
+def derived_examples() -> list[tuple[Op, str]]:
+    for module in pkgutil.iter_modules(derived.__path__):
+        importlib.import_module(f"safegraph.derived.{module.name}")
+    classes = [c for c in OPS.values() if issubclass(c, derived.base.Derived)]
+    return [example for c in classes for example in c.examples]
+
+
+def test_no_definition_has_other_multiply_adds_than_its_op():
+    examples = derived_examples()
+    assert len({op.name for op, _ in examples}) > 20
+    for op, types in examples:
+        operands = [tensor(f"x{i}", text) for i, text in enumerate(types.split(", "))]
+        dag = dag_of(apply(op, *operands))
+        assert cost(dag).totals["macs"] == cost(dag.expand()).totals["macs"], op
 
 
 def test_a_convolution_counts_every_tap():

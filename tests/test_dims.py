@@ -173,7 +173,8 @@ def test_sizes_are_not_numbers():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a +", "a b", "1.5", "a / 2", "f(a)", "a.b", "'a'", "a < b", "True", "(" * 300 + "a"]
+    "text",
+    ["", "a +", "a b", "1.5", "a / 2", "f(a)", "a.b", "'a'", "a < b", "True", "(" * 300 + "a"],
 )
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ParseError, match="no size"):

@@ -16,6 +16,13 @@ from safegraph.frontends.onnx.known import Known
 from safegraph.value import Value
 
 END = 2**31 - 1  # a stop from here on means the end of the axis
+HARMLESS = frozenset({
+    "kernel_shape",      # of a convolution: that of its weight
+    "momentum", "ratio", "seed", "is_test", "storage_order",  # of training, and of indices
+    "stash_type",        # sums are as exact as f32 or better here
+    "saturate",          # of 8-bit floating point
+    "consumed_inputs",   # of opsets 1 to 5
+})  # fmt: skip
 
 
 class Unsayable(Exception):
@@ -40,6 +47,7 @@ class Call:
         self.version = version
         self.operands = tuple(operands)
         self.used = tuple(used)  # which results something needs
+        self.read: set[str] = set()  # the attributes that were asked for
         self._knowns = knowns
         self._constants = constants
 
@@ -47,8 +55,17 @@ class Call:
 
     def attribute(self, name: str, default: Any) -> Any:
         """The value of an attribute."""
+        self.read.add(name)
         found = self.node.attributes.get(name)
-        return default if found is None else found.value
+        if found is None:
+            return default
+        if found.type == ir.AttributeType.FLOAT:  # f32: 1e-5, not 9.999999747378752e-06
+            return float(str(np.float32(found.value)))
+        return found.value
+
+    def overlooked(self) -> set[str]:
+        """The attributes that nothing asked for, and that may change what the node computes."""
+        return set(self.node.attributes) - self.read - HARMLESS
 
     def dtype(self, name: str) -> str:
         """An attribute that is an element type."""
@@ -93,6 +110,7 @@ class Call:
 
     def ints(self, name: str, at: int | None = None) -> tuple[Dim, ...] | None:
         """Integers or sizes: an attribute in old opsets, an operand in newer ones; None for neither."""
+        self.read.add(name)
         found = self.node.attributes.get(name)
         if found is not None:
             return tuple(found.value) if isinstance(found.value, Sequence) else (found.value,)
@@ -117,9 +135,9 @@ class Call:
 
     def reduction_axes(self, rank: int) -> tuple[int, ...]:
         """The axes of a reduction, counted from the front; all where none are named."""
-        axes = self.numbers("axes", 1)
+        axes, keep_all = self.numbers("axes", 1), self.attribute("noop_with_empty_axes", 0)
         if not axes:
-            return () if self.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
+            return () if keep_all else tuple(range(rank))
         return tuple(sorted(a % rank for a in axes))
 
     def slices(self, rank: int) -> tuple[Sequence[Dim], Sequence[Dim], Sequence[int], Sequence[int]]:
@@ -131,10 +149,9 @@ class Call:
 
     def split_sizes(self, size: Dim) -> tuple[Dim, ...]:
         """The sizes of the parts of a Split of an axis of this size."""
-        parts = self.ints("split", 1)
+        parts, count = self.ints("split", 1), self.attribute("num_outputs", len(self.node.outputs))
         if parts is not None:
             return parts
-        count = self.attribute("num_outputs", len(self.node.outputs))
         each = size // count if dims.divide(size, count) is not None else (size + count - 1) // count
         return (*[each] * (count - 1), size - each * (count - 1))
 

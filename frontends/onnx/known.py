@@ -53,7 +53,8 @@ def known(values: Any, dtype: str) -> Known:
     found[...] = values
     if is_float(dtype) and dtype != "f64":
         rounded = to_numpy(dtype).type
-        flat = [x if isinstance(x, Size) else float(rounded(x)) for x in found.flat]
+        # as few digits as tell the number: 0.1 of f32 is 0.1, not 0.10000000149011612
+        flat = [x if isinstance(x, Size) else float(str(rounded(x))) for x in found.flat]
         found = _filled(flat, found.shape)
     return Known(found, dtype)
 

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from safegraph.dag import Node
 from safegraph.op import TensorType
 from safegraph.ops import Opaque
 
@@ -73,6 +74,14 @@ def restore(op: Opaque) -> tuple[str, str, dict[str, ir.Attr], Mapping[str, Any]
         else:
             attributes[name] = ir.convenience.convert_attribute(name, value)
     return domain, op_type, attributes, own
+
+
+def needed(node: Node) -> int:
+    """The opset from which on ONNX has an op as it was read; 0 for an op of another domain."""
+    op = node.op
+    if not isinstance(op, Opaque) or op.format != "onnx" or "::" in op.kind:
+        return 0
+    return onnx.defs.get_schema(op.kind, dict(op.attributes)[VERSION], "").since_version
 
 
 def same_op(op_type: str, version: int, opset: int) -> bool:

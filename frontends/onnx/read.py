@@ -1,8 +1,8 @@
 """From ONNX: one pass over the nodes, by the table of `table_in.py`.
 
 Initializers become `parameter` (floating point) or `const` (others), Constant nodes `const`, unless
-the file says otherwise (`safegraph.kind` in a tensor's metadata, which `to_onnx` writes); constants
-of rank 0 become `Scalar`.  What the model computes from shapes is folded into sizes (`known.py`).
+the file says otherwise (`safegraph.kind` in a tensor's metadata, which `to_onnx` writes, or what
+torch's exporter notes of its parameters and buffers); constants of rank 0 become `Scalar`.  What the model computes from shapes is folded into sizes (`known.py`).
 Data stays where it is until it is asked for.
 """
 
@@ -33,7 +33,10 @@ from safegraph.ops import Scalar
 from safegraph.value import Value, apply, scalar, tensor, unsqueeze, walk
 
 KIND, WHERE = "safegraph.kind", "safegraph.where"
+SCALAR = "scalar"  # the kind of a tensor that is a number of the graph, no tensor
 OLDEST = 7  # before, broadcasting was an attribute; such models are converted first
+TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+TORCH_KINDS = {"PARAMETER": "parameter", "BUFFER": "buffer", "CONSTANT_TENSOR": "const"}
 SCOPES = ("namespace", "pkg.torch.onnx.name_scopes")
 
 
@@ -132,6 +135,7 @@ class _Reader:
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
         self.opsets = dict(model.graph.opset_imports)
+        self.by_torch = any(TORCH_KIND in v.metadata_props for v in model.graph.initializers.values())
         self.values: dict[str, Value] = {}  # by name in the file
         self.knowns: dict[str, Known] = {}
         self.constants: dict[str, ir.TensorProtocol] = {}
@@ -186,16 +190,28 @@ class _Reader:
             self.problems.append(f"tensor {name}: {error}")
             return
         type_ = TensorType(dtype, tuple(int(d) for d in data.shape))
-        kind = data.metadata_props.get(KIND, "parameter" if initializer and is_float(dtype) else "const")
+        kind = self.kind_of(name, data, "parameter" if initializer and is_float(dtype) else "const")
         self.values[name] = tensor(name, type_)
         self.constants[name] = data
         small = data.size <= LIMIT and not is_float(dtype) and dtype[0] != "c"
-        if small or (not initializer and data.size == 1 and is_float(dtype)):
+        number = kind == SCALAR or (not initializer and not type_.shape)
+        if small or number or (not initializer and data.size == 1):
             self.knowns[name] = known(data.numpy(), dtype)
-        if not initializer and not type_.shape and name in self.knowns:
+        if number:
             self.pending.add(name)  # a number: a Scalar where it is used
         else:
             self.tensors[name] = Tensor(name, kind, type_, data.numpy)
+
+    def kind_of(self, name: str, data: Any, usual: str) -> str:
+        """The kind of a constant, as the file says it (we do, and so does torch's exporter)."""
+        if KIND in data.metadata_props:
+            return data.metadata_props[KIND]
+        value = self.graph.initializers.get(name)
+        if value is None or not self.by_torch:
+            return usual
+        said = TORCH_KINDS.get(value.metadata_props.get(TORCH_KIND, ""))
+        # torch names the kinds of the model's own tensors: a number without one is the exporter's
+        return said or (usual if len(data.shape) else SCALAR)
 
     def value(self, name: str | None, where: str) -> Value:
         if name is None or name not in self.values:
@@ -264,7 +280,7 @@ class _Reader:
             return None
         found = row(call, *call.operands)
         results = found if isinstance(found, tuple) else (found,)
-        if any(call.used[len(results) :]):
+        if any(call.used[len(results) :]) or call.overlooked():
             return None
         if folded is not None:
             self.knowns[call.node.outputs[0].name or ""] = folded[0]
@@ -324,7 +340,7 @@ class _Reader:
         """The type of a result, by inference from its operands, else as the file has it."""
         guess = None if inferred is None else ir.from_proto(inferred)
         shapes = [s for s in (_shape_of(inferred), out.shape) if s is not None]
-        dtype = out.dtype or (guess.dtype if guess is not None else None)
+        dtype = out.dtype or (guess.type.dtype if guess is not None and guess.type is not None else None)
         if (out.type is not None and not isinstance(out.type, ir.TensorType)) or (
             inferred is not None and not inferred.HasField("tensor_type")
         ):

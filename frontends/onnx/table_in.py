@@ -341,11 +341,16 @@ def _batch_norm(n: Call, x: Value, *rest: Value) -> tuple[Value]:
     return (apply(BatchNorm(float(n.attribute("epsilon", 1e-5))), x, *rest),)
 
 
-def _layer_norm(n: Call, x: Value, w: Value, b: Value | None = None) -> tuple[Value]:
-    axes = x.rank - n.attribute("axis", -1) % x.rank
-    own = x.shape[x.rank - axes :]
+def _layer_norm(n: Call, x: Value, w: Value, b: Value | None = None) -> tuple[Value, ...]:
+    axis, eps = n.attribute("axis", -1) % x.rank, float(n.attribute("epsilon", 1e-5))
+    own = x.shape[axis:]
     parts = [p if p.shape == own else apply(Expand(own), p) for p in (w, b) if p is not None]
-    return (apply(LayerNorm(axes, float(n.attribute("epsilon", 1e-5))), x, *parts),)
+    y = apply(LayerNorm(x.rank - axis, eps), x, *parts)
+    if not any(n.used[1:]):
+        return (y,)
+    mean = v.reduce(x, range(axis, x.rank), "mean")
+    variance = v.reduce(_square(x - mean), range(axis, x.rank), "mean")
+    return y, mean, v.unary("inverse", apply(Sqrt(), variance + eps))
 
 
 def _rms_norm(n: Call, x: Value, w: Value) -> Value:
@@ -387,15 +392,16 @@ def _log_sum_exp(n: Call, x: Value, *_: Any) -> Value:
 def _attention(n: Call, q: Value, k: Value, value: Value, mask: Value | None = None, *past: Any) -> tuple[Value]:
     if any(p is not None for p in past) or n.attribute("softcap", 0.0):
         raise Unsayable
-    if n.attribute("softmax_precision", 0) not in (0, 1):
+    if n.attribute("softmax_precision", 1) != 1:
         raise Unsayable
     if mask is not None and mask.shape[-1] != k.shape[-2]:
         raise Unsayable
     scale = n.attribute("scale", None)
     op = Attention(None if scale is None else float(scale), bool(n.attribute("is_causal", 0)))
+    heads, shared = n.attribute("q_num_heads", 0), n.attribute("kv_num_heads", 0)
+    n.attribute("qk_matmul_output_mode", 0)  # of a result that is not given here
     if q.rank == 4:
         return (apply(op, q, k, value, *([] if mask is None else [mask])),)
-    heads, shared = n.attribute("q_num_heads", 0), n.attribute("kv_num_heads", 0)
     parts = [
         v.permute(v.ungroup(x, [(-1,), (-1,), (h, -1)]), [0, 2, 1, 3])
         for x, h in ((q, heads), (k, shared), (value, shared))
@@ -421,6 +427,8 @@ def _reshape(n: Call, x: Value, *_: Any) -> Value:
         raise Unsayable
     if not n.attribute("allowzero", 0):
         to = tuple(x.shape[i] if d == 0 else d for i, d in enumerate(to))
+    if 0 in to:
+        return v.full(0, to, x.dtype)
     return apply(Reshape(to), x)
 
 
@@ -532,9 +540,9 @@ def _depth_to_space(n: Call, x: Value) -> Value:
 
 
 def _space_to_depth(n: Call, x: Value) -> Value:
-    b = n.attribute("blocksize", 1)
+    b, crd = n.attribute("blocksize", 1), n.attribute("mode", "DCR") == "CRD"
     x = v.ungroup(x, [(-1,), (-1,), (-1, b), (-1, b)])
-    return v.group(v.permute(x, [0, 3, 5, 1, 2, 4]), [1, 3, 1, 1])
+    return v.group(v.permute(x, [0, 1, 3, 5, 2, 4] if crd else [0, 3, 5, 1, 2, 4]), [1, 3, 1, 1])
 
 
 # -- leaves, indices -------------------------------------------------------------------------------
@@ -586,9 +594,11 @@ def _cum_sum(n: Call, x: Value, *_: Any) -> Value:
 
 def _arg_max(smallest: bool) -> Row:
     def row(n: Call, x: Value) -> Value:
-        if n.attribute("select_last_index", 0):
-            raise Unsayable
-        return apply(ArgMax(n.attribute("axis", 0), bool(n.attribute("keepdims", 1)), smallest), x)
+        axis, keep = n.attribute("axis", 0), bool(n.attribute("keepdims", 1))
+        if not n.attribute("select_last_index", 0):
+            return apply(ArgMax(axis, keep, smallest), x)
+        at = apply(ArgMax(axis, keep, smallest), apply(Flip((axis,)), x))
+        return pointwise("subtract", scalar(at, x.shape[axis] - 1), at)
 
     return row
 

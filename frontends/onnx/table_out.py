@@ -198,6 +198,8 @@ def _reduce(w: Writer, slot: Slot, op: Reduce, x: Slot, keep: bool = True) -> ir
     if dtype == "bool" or (is_integer(dtype) and (dtype not in ("i32", "i64") or kind == "mean")):
         wide = "f64" if kind == "mean" else "i64" if dtype in ("u32", "u64") else "i32"
         found = w(REDUCTIONS[kind], w.cast(x, wide), vector(op.axes), keepdims=int(keep))
+        if dtype == "bool":  # the maximum of nothing is the lowest number, which is not true
+            return w("Greater", found, w.number(0, wide))
         return w.cast(found, dtype)
     return w(REDUCTIONS[kind], x, vector(op.axes), keepdims=int(keep))
 
@@ -477,7 +479,7 @@ def _scalar(w: Writer, slot: Slot, op: Scalar) -> ir.Value:
     if isinstance(op.value, Size):
         number = w("Squeeze", w.size(op.value), vector([0]))
         return number if op.of == "i64" else w.cast(number, op.of)
-    return w("Constant", value=ir.tensor(np.asarray(op.value, to_numpy(op.of))))
+    return w.number(op.value, op.of)
 
 
 def _iota(w: Writer, slot: Slot, op: Iota) -> ir.Value:

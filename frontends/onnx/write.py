@@ -28,30 +28,36 @@ from safegraph.dims import Dim, Shape, Size
 from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import OutputError, ShapeError, UnsupportedError
 from safegraph.frontends.onnx import opaque
-from safegraph.frontends.onnx.read import KIND, WHERE
+from safegraph.frontends.onnx.read import KIND, SCALAR, WHERE
 from safegraph.frontends.onnx.table_out import TABLE
 from safegraph.op import Op, TensorType
 from safegraph.ops import Opaque, Reduce, Repeat, Squeeze, Unsqueeze
 from safegraph.value import Value, walk
 
-OPSETS = range(18, 27)
+OLDEST, USUAL = 18, 20  # the first whose reductions take axes as operands; what runtimes know well
 IR_VERSION = 10  # the first whose tensors have metadata
 TOO_LARGE = 2**31 - 2**24  # bytes of a protobuf, with room for what is not data
 DEEPEST = 8  # how many values may wait for each other
 
 
 def to_onnx(
-    dag: SafeDAG, path: str | Path | None = None, *, opset: int = 20, external_data: bool = False
+    dag: SafeDAG,
+    path: str | Path | None = None,
+    *,
+    opset: int | None = None,
+    external_data: bool = False,
 ) -> onnx.ModelProto:
     """The graph as an ONNX model, written to `path` if one is given: whole, or not at all.
 
-    With `external_data`, or where the weights take 2 GB or more, they go to `<path>.data`.  Raises
+    The opset is 20, or a later one if an op that no table knows comes from it.  With `external_data`, or where the weights take 2 GB or more, they go to `<path>.data`.  Raises
     UnsupportedError with all ops that ONNX cannot say, and OutputError where nothing can be written.
     """
-    if opset not in OPSETS:
-        raise UnsupportedError(f"opset {opset} cannot be written; give one from {OPSETS[0]} to {OPSETS[-1]}")
-    writer = Writer(dag, opset)
-    model = writer.write()
+    newest = onnx.defs.onnx_opset_version()
+    if opset is None:
+        opset = max((USUAL, *map(opaque.needed, dag.unknown)))
+    if not OLDEST <= opset <= newest:
+        raise UnsupportedError(f"opset {opset} cannot be written; give one from {OLDEST} to {newest}")
+    model = Writer(dag, opset).write()
     weights = sum(t.type.nbytes for t in dag.tensors.values() if t.kind != "input")  # type: ignore[misc]
     external = external_data or weights > TOO_LARGE
     if path is None:
@@ -160,9 +166,9 @@ class Writer:
         return []
 
     def _leaf(self, t: Tensor) -> ir.Value:
-        value = self.named(ir.Value(name=t.name), slot := Slot(t.type, name=t.name))
-        slot.value = value
-        self.slots[t.name] = slot
+        element, shape = _onnx_type(t.type)
+        value = ir.Value(name=t.name, type=element, shape=shape)
+        self.slots[t.name] = Slot(t.type, name=t.name, value=value)
         if t.kind == "input":
             for axis, d in enumerate(t.type.shape):
                 if isinstance(d, Size):
@@ -266,7 +272,10 @@ class Writer:
             name = self.fresh("constant")
             tensor = ir.tensor(array, name=name)
             value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
-            _mark(tensor, "const", is_float_array=array.dtype.kind not in "iub")
+            if array.ndim:
+                _mark(tensor, "const", is_float_array=array.dtype.kind not in "iub")
+            else:
+                tensor.metadata_props[KIND] = SCALAR
             self.initializers.append(value)
             self._constants[key] = value
         return self._constants[key]

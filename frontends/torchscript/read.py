@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from safegraph.dag import Node, SafeDAG, Tensor
-from safegraph.dims import Size
-from safegraph.errors import FormatError, SafeGraphError, UnsupportedError
+from safegraph.dims import Size, assuming
+from safegraph.errors import FormatError, SafeGraphError, ShapeError, UnsupportedError
 from safegraph.frontends.torchscript import sizes
 from safegraph.frontends.torchscript.table_in import TABLE
 from safegraph.frontends.torchscript.types import to_array, type_of
@@ -156,11 +156,14 @@ class Reader:
             self.tensors[name] = Tensor(name, "input", found)
             self._bind(value, tensor(name, found))
         self._state()
-        self._block(self.graph)
+        with assuming() as assumptions:
+            self._block(self.graph)
         if self.problems:
             raise UnsupportedError(f"{len(self.problems)} parts of the module are no graph of tensors:", self.problems)
         outputs = dict(self._outputs())
-        return SafeDAG(list(self.tensors.values()), self.nodes, outputs, name=_graph_name(self.module))
+        dag = SafeDAG(list(self.tensors.values()), self.nodes, outputs, name=_graph_name(self.module))
+        dag.assumptions.update(assumptions)  # also what sizes were folded with
+        return dag
 
     def _state(self) -> None:
         """All parameters and buffers, used or not: the state dict comes back whole."""
@@ -194,6 +197,8 @@ class Reader:
                 self._refuse(str(error), node)
             except SafeGraphError as error:
                 raise type(error)(f"{kind} ({_place(node)}): {error}") from error
+            except (IndexError, ValueError) as error:  # a row was given fewer axes than it expects
+                raise ShapeError(f"{kind} ({_place(node)}) does not fit its operands: {error}") from error
 
     def _bind(self, value: Any, found: Any, storage: frozenset[int] | None = None) -> None:
         name = value.debugName()
@@ -311,10 +316,12 @@ class Reader:
     def _apply(self, kind: str, node: Any, schema: Any, arguments: Sequence[Any]) -> list[Any]:
         """What the table makes of an operation; carried as unknown where no row fits."""
         names = [a.name for a in schema.arguments]
-        arguments = [
-            _lifted(a) if "Tensor" in str(s.type) and "List" not in str(s.type) else a
-            for a, s in zip(arguments, schema.arguments, strict=True)
-        ]
+        if not any(map(_contains_values, arguments)):
+            # Numbers in the place of tensors are numbers in torch's type promotion, but not by themselves.
+            arguments = [
+                _lifted(a) if "Tensor" in str(s.type) and "List" not in str(s.type) else a
+                for a, s in zip(arguments, schema.arguments, strict=True)
+            ]
         row = TABLE.get(f"{kind}.{schema.overload_name}") or TABLE.get(kind)
         found = row.call(arguments, dict(zip(names, arguments, strict=True))) if row else NotImplemented
         several = node.outputsSize() > 1
@@ -333,13 +340,16 @@ class Reader:
             return [self._emitted(f, base, where, done) for f in found]
         if not isinstance(found, Value) or isinstance(found.op, Scalar):
             return found
+        if found.op is None or found in done:
+            return done.get(found, found)
+        root = self._name(base)
         for term in walk([found]):
             if term.op is not None and term not in done:
-                name = self._name(base)
+                name = root if term is found else self._name(term.op.name)
                 inputs = tuple(done[o].name if o in done else o.name for o in term.operands)
                 self.nodes.append(Node(name, term.op, inputs, where))
                 done[term] = tensor(name, term.type)
-        return done.get(found, found)
+        return done[found]
 
     def _name(self, base: str) -> str:
         """A name that is not taken: base, base_1, base_2, ..."""

@@ -500,21 +500,23 @@ def _arg(smallest: bool) -> Callable[..., Value]:
     return row
 
 
-def _variance(
-    x: Value, *, dim: Any = None, unbiased: bool = True, correction: Any = None, keepdim: bool = False
-) -> Value:
-    axes = _axes(x, dim)
-    centred = binary("subtract", x, v.reduce(x, axes, "mean"))
-    number = product(x.shape[a] for a in axes)
-    less = (1 if unbiased else 0) if correction is None else int(correction)
-    square = binary("multiply", centred, centred)
-    if not less:
-        return v.reduce(square, axes, "mean", keep=keepdim)
-    return binary("divide", v.reduce(square, axes, "sum", keep=keepdim), as_type(number - less, x.dtype))
+def _variance(root: bool) -> Callable[..., Value]:
+    def row(
+        x: Value, *, dim: Any = None, unbiased: bool = True, correction: Any = None, keepdim: bool = False
+    ) -> Value:
+        axes = _axes(x, dim)
+        centred = binary("subtract", x, v.reduce(x, axes, "mean"))
+        number = product(x.shape[a] for a in axes)
+        less = (1 if unbiased else 0) if correction is None else int(correction)
+        square = binary("multiply", centred, centred)
+        if less:
+            found = v.reduce(square, axes, "sum", keep=keepdim)
+            found = binary("divide", found, as_type(number - less, x.dtype))
+        else:
+            found = v.reduce(square, axes, "mean", keep=keepdim)
+        return apply(Sqrt(), found) if root else found
 
-
-def _deviation(x: Value, **spec: Any) -> Value:
-    return apply(Sqrt(), _variance(x, **spec))
+    return row
 
 
 def _norm(x: Value, order: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: int | None = None) -> Any:
@@ -615,7 +617,7 @@ def _conv_transpose(
     return _conv(x, w, b, stride, padding, dilation, groups, True, extra)
 
 
-def _ceiling(size: Dim, reach: int, step: int, pad: int) -> int:
+def ceiling(size: Dim, reach: int, step: int, pad: int) -> int:
     """What rounding up adds at the end; a window never starts in the padding at the end."""
     size = _known(size, "the size of an axis that is pooled with ceil_mode")
     windows = -((reach - size - 2 * pad) // step) + 1
@@ -632,7 +634,7 @@ def _window(
     steps, pads, dilations = _each(stride or window, n), _each(padding, n), _each(dilation, n)
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilations, strict=True)]
     each = zip(x.shape[x.rank - n :], reach, steps, pads, strict=True)
-    extra = tuple(_ceiling(*one) for one in each) if ceil else (0,) * n
+    extra = tuple(ceiling(*one) for one in each) if ceil else (0,) * n
     return window, steps, pads, dilations, extra
 
 
@@ -963,8 +965,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "all":              _truth_of("all"),
     "argmax":           _arg(False),
     "argmin":           _arg(True),
-    "var":              _variance,
-    "std":              _deviation,
+    "var":              _variance(False),
+    "std":              _variance(True),
     "norm":             _norm,
     "linalg_vector_norm": _norm,
     "frobenius_norm":   lambda x, dim=None, keepdim=False: _norm(x, 2, dim, keepdim),

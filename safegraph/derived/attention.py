@@ -46,7 +46,7 @@ class Attention(Derived):
     def define(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:
         if not q.rank == k.rank == v.rank >= 2:
             raise ShapeError(
-                f"q, k and v are all [... length, features], not of ranks {q.rank}, {k.rank}, {v.rank}"
+                f"q, k, v have ranks {q.rank}, {k.rank}, {v.rank}: all are [... length, features]"
             )
         shared = _queries_per_head(q, k)
         if shared != 1:
@@ -155,7 +155,7 @@ class MultiHead(Derived):
     @classmethod
     def draw(cls, rng: np.random.Generator, *shapes: tuple[int, ...]) -> MultiHead | None:
         q, k, v, *weights = shapes
-        if len(q) != 3 or 0 in (*q, *k) or k != v or (q[0], q[2]) != (k[0], k[-1]):
+        if len(q) != 3 or len(k) != 3 or 0 in (*q, *k) or k != v or (q[0], q[2]) != (k[0], k[-1]):
             return None
         e = q[2]
         if weights != [(3 * e, e), (3 * e,), (e, e), (e,)]:

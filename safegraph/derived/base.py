@@ -21,7 +21,9 @@ from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work, _arity
 from safegraph.value import Value, tensor, walk
 
-_TRACES: dict[tuple[Op, tuple[TensorType, ...]], tuple[tuple[Value, ...], Value, tuple[Any, ...]]] = {}
+_TRACES: dict[
+    tuple[Op, tuple[TensorType, ...]], tuple[tuple[Value, ...], Value, tuple[Any, ...]]
+] = {}
 
 
 class Derived(Op, abstract=True):
@@ -43,7 +45,9 @@ class Derived(Op, abstract=True):
         leaves, result, _ = self._trace(types)
         return leaves, result
 
-    def _trace(self, types: tuple[TensorType, ...]) -> tuple[tuple[Value, ...], Value, tuple[Any, ...]]:
+    def _trace(
+        self, types: tuple[TensorType, ...]
+    ) -> tuple[tuple[Value, ...], Value, tuple[Any, ...]]:
         key = (self, types)
         if key not in _TRACES:
             leaves = tuple(tensor(f"%{i}", t) for i, t in enumerate(types))
@@ -61,7 +65,7 @@ class Derived(Op, abstract=True):
         except ShapeError as error:
             given = ", ".join(map(repr, operands))
             raise ShapeError(f"{self!r} of {given}: {error}") from None
-        except (IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
             given = ", ".join(map(repr, operands))
             raise ShapeError(f"{self!r} does not fit operands {given} ({error})") from error
         return result.type, assumptions
@@ -89,13 +93,21 @@ class Derived(Op, abstract=True):
         return result is leaves[0]
 
     @classmethod
-    def proposals(cls, specs: Sequence[Op], operands: Sequence[Value], result: Value) -> Iterator[Derived]:
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[Derived]:
         """Specs that a term may be the definition of: from the numbers and tuples of its ops.
 
         By default every combination of what occurs, by the type of each field; a class with many
         fields says it better.
         """
-        pools: dict[type, dict[Any, None]] = {bool: {True: None, False: None}, int: {}, float: {}, str: {}, tuple: {}}
+        pools: dict[type, dict[Any, None]] = {
+            bool: {True: None, False: None},
+            int: {},
+            float: {},
+            str: {},
+            tuple: {},
+        }
         pools[int].update(dict.fromkeys(range(max((o.rank for o in operands), default=0))))
         pools[tuple][result.shape] = None
         for value in chain.from_iterable(op.spec.values() for op in specs):
@@ -104,7 +116,9 @@ class Derived(Op, abstract=True):
             if type(value) is int:
                 pools[float][float(value)] = None
             if type(value) is tuple:
-                pools[int].update(dict.fromkeys((len(value), *(n for n in value if type(n) is int))))
+                pools[int].update(
+                    dict.fromkeys((len(value), *(n for n in value if type(n) is int)))
+                )
         for example, _ in cls.examples:
             pools[str].update(dict.fromkeys(v for v in example.spec.values() if type(v) is str))
         by_name = {"bool": bool, "int": int, "Dim": int, "float": float, "str": str}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from safegraph.derived.base import Derived, randomly
 from safegraph.derived.einsum import Einsum
-from safegraph.dims import Dim, product, require_same
+from safegraph.dims import Dim, divide, product, require_same
 from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ShapeError
-from safegraph.op import TensorType, Work
+from safegraph.op import Op, TensorType, Work
+from safegraph.ops import Pad, Unfold
 from safegraph.value import Value, apply, fold, group, pad, slice_axis, unfold, ungroup, unsqueeze
 
 # Labels of the contraction; those of the spatial axes follow.
@@ -28,7 +30,6 @@ class Conv(Derived):
     for each spatial axis.
     """
 
-    linear = (0, 1)
     strides: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -68,11 +69,8 @@ class Conv(Derived):
         rank = w.ndim - 2
         wide = to_numpy(accumulator(from_numpy(x.dtype)))
         edges = [(0, 0), (0, 0), *zip(self.before, self.after, strict=True)]
-        padded = (
-            np.pad(x.astype(wide, copy=False), edges)
-            if any(map(any, edges))
-            else x.astype(wide, copy=False)
-        )
+        padded = x.astype(wide, copy=False)
+        padded = np.pad(padded, edges) if any(map(any, edges)) else padded
         views = windows_of(padded, w.shape[2:], self.strides, self.dilations)
         sizes, taps = views.shape[2 : 2 + rank], list(range(1 + rank, 1 + 2 * rank))
         depth = int(np.prod(w.shape[1:]))
@@ -105,6 +103,17 @@ class Conv(Derived):
         )
 
 
+    @classmethod
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[Conv]:
+        x, w = operands[:2]
+        groups = divide(x.shape[1], w.shape[1]) if min(x.rank, w.rank) > 1 else None
+        found = read_windows(specs, x.rank - 2)
+        if found and isinstance(groups, int):
+            yield cls(found.strides, found.before, found.after, found.dilations, groups)
+
+
 class ConvTranspose(Derived):
     """n (g i) h w, (g i) o kh kw -> n (g o) h' w', plus a bias (g o)
 
@@ -113,7 +122,6 @@ class ConvTranspose(Derived):
     + extra (called output padding elsewhere).
     """
 
-    linear = (0, 1)
     strides: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -188,6 +196,33 @@ def unfold_spatial(
     for i, (size, step, dilation) in enumerate(zip(window, strides, dilations, strict=True)):
         x = unfold(x, first + 2 * i, size, step, dilation)
     return x
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What the ops of a definition say of windows on spatial axes, an entry for each axis."""
+
+    window: tuple[Dim, ...]
+    strides: tuple[Dim, ...]
+    dilations: tuple[Dim, ...]
+    before: tuple[Dim, ...]
+    after: tuple[Dim, ...]
+
+
+def read_windows(specs: Sequence[Op], rank: int) -> Windows | None:
+    """The unfolds and the pad of a definition; None where there is not one unfold for each axis."""
+    unfolds = sorted((op for op in specs if isinstance(op, Unfold)), key=lambda op: op.axis)
+    pads = [op for op in specs if isinstance(op, Pad)]
+    if len(unfolds) != rank or len(pads) > 1:
+        return None
+    none = (0,) * rank
+    return Windows(
+        tuple(op.window for op in unfolds),
+        tuple(op.step for op in unfolds),
+        tuple(op.dilation for op in unfolds),
+        pads[0].before[-rank:] if pads and rank else none,
+        pads[0].after[-rank:] if pads and rank else none,
+    )
 
 
 def along_channels(b: Value, rank: int) -> Value:

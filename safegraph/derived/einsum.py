@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from safegraph.derived.base import Derived
 from safegraph.dims import Dim, Shape, product, require_same
 from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ParseError, ShapeError
 from safegraph.op import TensorType, Work
-from safegraph.derived.base import Derived
 from safegraph.value import (
     Value,
     apply,
@@ -54,15 +54,21 @@ class Einsum(Derived):
     @property
     def equation(self) -> str:
         """The labels as letters, in NumPy's notation."""
-        number = {label: ascii_letters[i] for i, label in enumerate(dict.fromkeys(self.left + self.right))}
-        return "{},{}->{}".format(*("".join(number[c] for c in part) for part in (self.left, self.right, self.out)))
+        number = {
+            label: ascii_letters[i] for i, label in enumerate(dict.fromkeys(self.left + self.right))
+        }
+        return "{},{}->{}".format(
+            *("".join(number[c] for c in part) for part in (self.left, self.right, self.out))
+        )
 
     def canonical(self) -> Einsum:
         """Labels numbered in order of appearance."""
         number = {label: i for i, label in enumerate(dict.fromkeys(self.left + self.right))}
         if not set(self.out) <= set(number):
             raise ShapeError(f"{self!r}: the result has labels that no operand has")
-        return Einsum(*(tuple(number[c] for c in part) for part in (self.left, self.right, self.out)))
+        return Einsum(
+            *(tuple(number[c] for c in part) for part in (self.left, self.right, self.out))
+        )
 
     def normal(self, x: TensorType, y: TensorType) -> Einsum:
         return self.canonical()
@@ -85,13 +91,15 @@ class Einsum(Derived):
         sizes = self.label_sizes(x.shape, y.shape)
         summed = tuple(label for label in sizes if label not in self.out)
         space = self.out + summed
-        a, b = (self._spread(v, labels, space, sizes) for v, labels in ((x, self.left), (y, self.right)))
+        a, b = (
+            self._spread(v, labels, space, sizes) for v, labels in ((x, self.left), (y, self.right))
+        )
         axes = range(len(self.out), len(space))
         return reduce(a * b, axes, "sum", keep=False) if summed else a * b
 
     @staticmethod
     def _spread(x: Value, labels: Labels, space: Labels, sizes: dict[int, Dim]) -> Value:
-        """x over all labels of the space, in its order."""
+        """X over all labels of the space, in its order."""
         ordered = permute(x, [labels.index(c) for c in space if c in labels])
         wide = unsqueeze(ordered, [i for i, c in enumerate(space) if c not in labels])
         return repeat(wide, [1 if c in labels else sizes[c] for c in space])
@@ -107,7 +115,11 @@ class Einsum(Derived):
         form = MatmulForm.of(self)
         a, b = x.astype(wide, copy=False), y.astype(wide, copy=False)
         a = a.sum(axis=tuple(self.left.index(c) for c in form.left_only)) if form.left_only else a
-        b = b.sum(axis=tuple(self.right.index(c) for c in form.right_only)) if form.right_only else b
+        b = (
+            b.sum(axis=tuple(self.right.index(c) for c in form.right_only))
+            if form.right_only
+            else b
+        )
         left = [c for c in self.left if c not in form.left_only]
         right = [c for c in self.right if c not in form.right_only]
         sizes = dict(zip((*left, *right), (*a.shape, *b.shape), strict=True))
@@ -139,7 +151,6 @@ class Einsum(Derived):
         every = list(dict.fromkeys((*left, *right)))
         out = [int(c) for c in rng.permutation(every) if rng.random() < 0.6]
         return cls(left, tuple(right), tuple(out)).canonical()
-
 
 
 @dataclass(frozen=True)
@@ -209,10 +220,14 @@ class Matmul(Derived):
     def run(self, x: Any, y: Any) -> Any:
         wide = to_numpy(accumulator(from_numpy(x.dtype)))
         with np.errstate(all="ignore"):
-            return np.asarray(np.matmul(x.astype(wide, copy=False), y.astype(wide, copy=False))).astype(x.dtype)
+            return np.asarray(
+                np.matmul(x.astype(wide, copy=False), y.astype(wide, copy=False))
+            ).astype(x.dtype)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, x: tuple[int, ...], y: tuple[int, ...]) -> Matmul | None:
+    def draw(
+        cls, rng: np.random.Generator, x: tuple[int, ...], y: tuple[int, ...]
+    ) -> Matmul | None:
         try:
             np.matmul(np.zeros(x), np.zeros(y))
         except ValueError:
@@ -221,7 +236,7 @@ class Matmul(Derived):
 
 
 def _batch_labels(x: Value, batch: Shape) -> tuple[Value, Labels]:
-    """x without batch axes of size 1, and the labels of those that remain."""
+    """X without batch axes of size 1, and the labels of those that remain."""
     own = x.shape[:-2]
     offset = len(batch) - len(own)
     gone = [i for i, d in enumerate(own) if d == 1]
@@ -283,7 +298,12 @@ class Gemm(Derived):
         a, b = shapes[:2]
         if len(a) != 2 or len(b) != 2:
             return None
-        fits = [(s, t) for s in (False, True) for t in (False, True) if a[0 if s else 1] == b[1 if t else 0]]
+        fits = [
+            (s, t)
+            for s in (False, True)
+            for t in (False, True)
+            if a[0 if s else 1] == b[1 if t else 0]
+        ]
         if not fits or len(shapes) > 2:
             return None
         s, t = fits[int(rng.integers(len(fits)))]
@@ -301,13 +321,24 @@ def by_matmul(op: Einsum, x: Value, y: Value) -> Value:
         y = reduce(y, [right.index(c) for c in form.right_only], "sum", keep=False)
         right = [c for c in right if c not in form.right_only]
     sizes = dict(zip((*left, *right), (*x.shape, *y.shape), strict=True))
-    a = _grouped(permute(x, [left.index(c) for c in form.batch + form.rows + form.summed]), form, form.rows, form.summed)
+    a = _grouped(
+        permute(x, [left.index(c) for c in form.batch + form.rows + form.summed]),
+        form,
+        form.rows,
+        form.summed,
+    )
     b = _grouped(
-        permute(y, [right.index(c) for c in form.batch + form.summed + form.columns]), form, form.summed, form.columns
+        permute(y, [right.index(c) for c in form.batch + form.summed + form.columns]),
+        form,
+        form.summed,
+        form.columns,
     )
     c = apply(Matmul(), a, b)
     lead = len(form.batch)
-    split = [(-1,)] * lead + [tuple(sizes[i] for i in form.rows), tuple(sizes[i] for i in form.columns)]
+    split = [(-1,)] * lead + [
+        tuple(sizes[i] for i in form.rows),
+        tuple(sizes[i] for i in form.columns),
+    ]
     empty = [i for i, f in enumerate(split) if not f]
     c = squeeze(c, empty)
     c = ungroup(c, [f if len(f) != 1 else (-1,) for f in split if f])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from safegraph.derived.base import Derived, randomly
 from safegraph.derived.conv import along_channels
 from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ShapeError
-from safegraph.op import TensorType, axis_of
+from safegraph.op import Op, TensorType, axis_of
+from safegraph.ops import Scalar, Unfold
 from safegraph.value import Value, binary, group, pad, reduce, unfold, ungroup
 
 
@@ -197,6 +199,16 @@ class LocalResponseNorm(Derived):
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> LocalResponseNorm | None:
         return cls(int(rng.integers(1, 6)), 1e-2, 0.75, 1.0) if len(x) > 1 else None
+
+    @classmethod
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[LocalResponseNorm]:
+        numbers = [op.value for op in specs if isinstance(op, Scalar)]
+        sizes = [op.window for op in specs if isinstance(op, Unfold) and isinstance(op.window, int)]
+        for size, rate, bias, beta in product(sizes, numbers, numbers, numbers):
+            # rate is alpha/size, rounded: of the numbers that give it, the shortest
+            yield cls(size, float(f"{rate * size:.12g}"), beta, bias)
 
 
 # -- the formulas that they share -----------------------------------------------------------------

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
 import numpy as np
 
 from safegraph.derived.base import Derived, randomly
-from safegraph.derived.conv import each_spatial, pad_spatial, unfold_spatial
+from safegraph.derived.conv import each_spatial, pad_spatial, read_windows, unfold_spatial
 from safegraph.derived.norm import widened
 from safegraph.dims import Dim, divide
 from safegraph.dtypes import is_integer, to_numpy
 from safegraph.errors import ShapeError
+from safegraph.op import Op
 from safegraph.value import Value, full, iota, reduce, scalar, select, ungroup, unsqueeze
 
 Sizes = tuple[int, ...]
@@ -53,6 +54,15 @@ class MaxPool(Derived):
             return None
         window, strides, before, after = drawn
         return cls(window, strides, before, after, (1,) * len(window))
+
+
+    @classmethod
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[MaxPool]:
+        for rank in range(1, operands[0].rank + 1):
+            if found := read_windows(specs, rank):
+                yield cls(found.window, found.strides, found.before, found.after, found.dilations)  # type: ignore[arg-type]
 
 
 class AvgPool(Derived):
@@ -117,6 +127,16 @@ class AvgPool(Derived):
         rounded = tuple(min(s, w) - 1 for w, s in zip(window, strides, strict=True))
         extra = randomly(rng, (rounded, (0,) * len(rounded)))
         return cls(window, strides, before, after, extra, randomly(rng, (False, True)))
+
+
+    @classmethod
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[AvgPool]:
+        for rank in range(1, operands[0].rank + 1):
+            if found := read_windows(specs, rank):
+                w: Any = found
+                yield cls(w.window, w.strides, w.before, w.after, (0,) * rank, True)
 
 
 class AdaptiveAvgPool(Derived):

@@ -90,7 +90,9 @@ class Concat(Derived):
             start = start + x.shape[axis]
             after = [total - start if i == axis else 0 for i in range(x.rank)]
             parts.append(v.pad(x, before, after))
-        return fold_left(lambda a, b: v.binary("maximum" if a.dtype == "bool" else "add", a, b), parts)
+        return fold_left(
+            lambda a, b: v.binary("maximum" if a.dtype == "bool" else "add", a, b), parts
+        )
 
     def normal(self, *xs: TensorType) -> Concat:
         return Concat(axis_of(self.axis, xs[0].rank))
@@ -108,7 +110,10 @@ class Concat(Derived):
         fits = [
             i
             for i in range(len(xs[0]))
-            if all(len(x) == len(xs[0]) and x[:i] == xs[0][:i] and x[i + 1 :] == xs[0][i + 1 :] for x in xs)
+            if all(
+                len(x) == len(xs[0]) and x[:i] == xs[0][:i] and x[i + 1 :] == xs[0][i + 1 :]
+                for x in xs
+            )
         ]
         return cls(fits[int(rng.integers(len(fits)))]) if fits else None
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from safegraph.dims import Dim, Shape, at_least
-from safegraph.dtypes import to_numpy
+from safegraph.dims import Dim, Shape, Size, at_least
+from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import ShapeError, UnsupportedError
 from safegraph.op import Op, TensorType
 
@@ -24,6 +24,13 @@ class Scalar(Op):
     def dtype(self) -> str:
         to_numpy(self.of)
         return self.of
+
+    def normal(self) -> Scalar:
+        """A number of the element type's own kind: 0.0 for f32, where 0 was written."""
+        if isinstance(self.value, Size) or self.of.startswith("c"):
+            return self
+        kind = float if is_float(self.of) else bool if self.of == "bool" else int
+        return Scalar(kind(self.value), self.of)
 
     def run(self) -> Any:
         return np.asarray(self.value, to_numpy(self.of))
@@ -72,7 +79,9 @@ class Opaque(Op):
         return self.out.dtype
 
     def run(self, *arrays: Any) -> Any:
-        raise UnsupportedError(f"{self.kind} ({self.format}) has no meaning here and cannot be evaluated")
+        raise UnsupportedError(
+            f"{self.kind} ({self.format}) has no meaning here and cannot be evaluated"
+        )
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *shapes: tuple[int, ...]) -> None:

@@ -26,7 +26,7 @@ class Permute(Movement):
     order: tuple[int, ...]  # axis i of the result is axis order[i] of the operand
 
     def shape(self, x: Shape) -> Shape:
-        if sorted(self.order) != list(range(len(x))):
+        if len(axes_of(self.order, len(x))) != len(x):
             raise ShapeError(f"{self.order} is no order of {len(x)} axes")
         return tuple(x[i] for i in self.order)
 
@@ -34,7 +34,8 @@ class Permute(Movement):
         return np.transpose(x, self.order)
 
     def inverse(self, x: Shape) -> Permute:
-        return Permute(tuple(self.order.index(i) for i in range(len(self.order))))
+        order = [axis_of(a, len(x)) for a in self.order]
+        return Permute(tuple(order.index(i) for i in range(len(order))))
 
     def normal(self, x: TensorType) -> Permute:
         return Permute(tuple(axis_of(a, x.rank) for a in self.order))
@@ -90,7 +91,9 @@ class Ungroup(Movement):
         for axis, (size, factors) in enumerate(zip(x, self.factors, strict=True)):
             known = product(f for f in factors if f != -1)
             if factors.count(-1) > 1 or not factors:
-                raise ShapeError(f"axis {axis}: factors {factors} need one or no -1, and at least one factor")
+                raise ShapeError(
+                    f"axis {axis}: factors {factors} need one or no -1, and at least one factor"
+                )
             if -1 in factors:
                 rest = require_divide(size, known, f"axis {axis}")
             else:
@@ -278,8 +281,14 @@ class Slice(Movement):
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Slice:
         ends = [sorted(int(v) for v in rng.integers(0, d + 1, 2)) for d in x]
-        ends = [(0, d) if a == b or rng.random() < 0.3 else (a, b) for (a, b), d in zip(ends, x, strict=True)]
-        return cls(tuple(a for a, _ in ends), tuple(None if b == d else b for (_, b), d in zip(ends, x, strict=True)))
+        ends = [
+            (0, d) if a == b or rng.random() < 0.3 else (a, b)
+            for (a, b), d in zip(ends, x, strict=True)
+        ]
+        return cls(
+            tuple(a for a, _ in ends),
+            tuple(None if b == d else b for (_, b), d in zip(ends, x, strict=True)),
+        )
 
 
 class Pad(Movement):
@@ -302,7 +311,9 @@ class Pad(Movement):
         return out
 
     def inverse(self, x: Shape) -> Slice:
-        stops = (None if c == 0 else a + d for a, d, c in zip(self.before, x, self.after, strict=True))
+        stops = (
+            None if c == 0 else a + d for a, d, c in zip(self.before, x, self.after, strict=True)
+        )
         return Slice(self.before, tuple(stops))
 
     def is_identity(self, x: TensorType) -> bool:
@@ -335,7 +346,9 @@ class Repeat(Movement):
     def inverse(self, x: Shape) -> Op | None:
         from safegraph.ops.reduction import Reduce
 
-        if not all(at_least(n, 1) for n in self.counts):  # nothing is left of what is repeated 0 times
+        if not all(
+            at_least(n, 1) for n in self.counts
+        ):  # nothing is left of what is repeated 0 times
             return None
         # The maximum of equal values is exact in every element type; their mean is only close.
         return Reduce(tuple(i for i, n in enumerate(self.counts) if n != 1), "max")
@@ -361,13 +374,17 @@ class Unfold(Movement):
         _at_least_1("window, step and dilation", self.window, self.step, self.dilation)
         reach = (self.window - 1) * self.dilation + 1
         if at_least(x[axis], reach) is False:
-            raise ShapeError(f"a window that reaches over {reach} does not fit axis {axis} of size {x[axis]}")
+            raise ShapeError(
+                f"a window that reaches over {reach} does not fit axis {axis} of size {x[axis]}"
+            )
         windows = (x[axis] - reach) // self.step + 1
         return (*x[:axis], windows, self.window, *x[axis + 1 :])
 
     def run(self, x: Any) -> Any:
         windows = self.shape(x.shape)[self.axis]
-        index = np.arange(windows)[:, None] * self.step + np.arange(self.window)[None] * self.dilation  # type: ignore[call-overload]
+        index = (
+            np.arange(windows)[:, None] * self.step + np.arange(self.window)[None] * self.dilation
+        )  # type: ignore[call-overload]
         return np.take(x, index, axis=self.axis)
 
     def inverse(self, x: Shape) -> Fold | None:
@@ -408,7 +425,11 @@ class Fold(Movement):
         axis = axis_of(self.axis, len(x) - 1)
         _at_least_1("step and dilation", self.step, self.dilation)
         windows, window = x[axis], x[axis + 1]
-        return (*x[:axis], (windows - 1) * self.step + (window - 1) * self.dilation + 1, *x[axis + 2 :])
+        return (
+            *x[:axis],
+            (windows - 1) * self.step + (window - 1) * self.dilation + 1,
+            *x[axis + 2 :],
+        )
 
     def run(self, x: Any) -> Any:
         out = np.zeros(self.shape(x.shape), x.dtype)  # type: ignore[arg-type]
@@ -422,7 +443,9 @@ class Fold(Movement):
 
     def work(self, x: TensorType) -> Work:
         windows, window = x.shape[self.axis], x.shape[self.axis + 1]
-        return Work() if disjoint(windows, window, self.step, self.dilation) else Work(reduce=x.numel)
+        return (
+            Work() if disjoint(windows, window, self.step, self.dilation) else Work(reduce=x.numel)
+        )
 
     def inverse(self, x: Shape) -> Unfold | None:
         windows, window = x[self.axis], x[self.axis + 1]

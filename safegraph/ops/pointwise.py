@@ -125,7 +125,9 @@ class Unary(Pointwise):
     def dtype(self, x: str) -> str:
         if self.kind not in UNARY:
             raise ShapeError(f"there is no function {self.kind!r}; there are {', '.join(UNARY)}")
-        if not (is_float(x) or x.startswith("c") or (UNARY[self.kind].any_number and is_integer(x))):
+        if not (
+            is_float(x) or x.startswith("c") or (UNARY[self.kind].any_number and is_integer(x))
+        ):
             raise ShapeError(f"{self.kind} of {x}: cast it to a floating-point type first")
         return "bool" if self.kind == "is_nan" else x
 
@@ -141,11 +143,19 @@ class Unary(Pointwise):
         return y if y.dtype == bool else y.astype(x.dtype, copy=False)
 
     def work(self, x: TensorType) -> Work:
-        return Work(transcendental=x.numel) if UNARY[self.kind].transcendental else Work(elementwise=x.numel)
+        return (
+            Work(transcendental=x.numel)
+            if UNARY[self.kind].transcendental
+            else Work(elementwise=x.numel)
+        )
 
     def inverse(self, x: Shape) -> Unary | None:
         kind = UNARY[self.kind]
-        return Unary(kind.undo) if kind.undo and kind.domain == (-inf, inf) and self.kind != "inverse" else None
+        return (
+            Unary(kind.undo)
+            if kind.undo and kind.domain == (-inf, inf) and self.kind != "inverse"
+            else None
+        )
 
     def pseudo_inverse(self, x: Shape) -> Unary | None:
         undo = UNARY[self.kind].undo
@@ -210,15 +220,23 @@ class Binary(Pointwise):
     def run(self, x: Any, y: Any) -> Any:
         wide = to_numpy(accumulator(from_numpy(x.dtype)))
         with np.errstate(all="ignore"):
-            z = np.asarray(BINARY[self.kind].run(x.astype(wide, copy=False), y.astype(wide, copy=False)))
+            z = np.asarray(
+                BINARY[self.kind].run(x.astype(wide, copy=False), y.astype(wide, copy=False))
+            )
         return z if BINARY[self.kind].boolean else z.astype(x.dtype, copy=False)
 
     def work(self, x: TensorType, y: TensorType) -> Work:
         numel = self.type(x, y).numel
-        return Work(transcendental=numel) if BINARY[self.kind].transcendental else Work(elementwise=numel)
+        return (
+            Work(transcendental=numel)
+            if BINARY[self.kind].transcendental
+            else Work(elementwise=numel)
+        )
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, x: tuple[int, ...], y: tuple[int, ...]) -> Binary | None:
+    def draw(
+        cls, rng: np.random.Generator, x: tuple[int, ...], y: tuple[int, ...]
+    ) -> Binary | None:
         return cls(str(rng.choice(list(BINARY)))) if x == y else None
 
 

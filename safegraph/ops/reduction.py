@@ -31,7 +31,9 @@ class Reduce(Op):
 
     def shape(self, x: Shape) -> Shape:
         if self.kind not in REDUCTIONS:
-            raise ShapeError(f"there is no reduction {self.kind!r}; there are {', '.join(REDUCTIONS)}")
+            raise ShapeError(
+                f"there is no reduction {self.kind!r}; there are {', '.join(REDUCTIONS)}"
+            )
         axes = axes_of(self.axes, len(x))
         return tuple(1 if i in axes else d for i, d in enumerate(x))
 
@@ -48,7 +50,9 @@ class Reduce(Op):
     def run(self, x: Any) -> Any:
         wide = to_numpy(accumulator(from_numpy(x.dtype)))
         with np.errstate(all="ignore"):
-            return REDUCTIONS[self.kind](x.astype(wide, copy=False), axis=self.axes, keepdims=True).astype(x.dtype)
+            return REDUCTIONS[self.kind](
+                x.astype(wide, copy=False), axis=self.axes, keepdims=True
+            ).astype(x.dtype)
 
     def work(self, x: TensorType) -> Work:
         out = self.type(x).numel
