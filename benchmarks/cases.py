@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -22,6 +23,8 @@ class Case:
     inputs: Callable[[], tuple[Any, ...]]
     constants: int = 0
     """How many weights the exported file of the given form must hold (no exporter folded them)."""
+    export_given: Callable[[Path], None] | None = None
+    """Writes the given form as ONNX, where torch's exporter would not write what people have."""
 
 
 def _module(function: Callable[..., Any], **weights: tuple[int, ...]) -> Callable[[], Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safegraph.law import Law
-from safegraph.rules import conv, definitions, einsum, inverse, lowering, movement, pointwise
+from safegraph.rules import affine, conv, definitions, einsum, inverse, lowering, movement, pointwise
 
 FAMILIES: dict[str, tuple[Law, ...]] = {
     "inverse": inverse.LAWS,
     "pointwise": (*pointwise.LAWS, *pointwise.COMMUTE),
+    "affine": affine.LAWS,
     "movement": movement.LAWS,
     "einsum": einsum.LAWS,
     "conv": conv.LAWS,
@@ -28,7 +29,7 @@ class Phase:
     rounds: int | None = None
 
 
-DERIVE = (*inverse.LAWS, *pointwise.LAWS, *movement.LAWS, *einsum.LAWS)
+DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *einsum.LAWS)
 
 REFINING = (
     Phase("open definitions", definitions.DECOMPOSITION),

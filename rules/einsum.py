@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from safegraph.derived.einsum import Einsum, Labels
+from safegraph.derived.index import Gather
+from safegraph.derived.shape import Concat
 from safegraph.dims import Dim
-from safegraph.law import any_of, one, table, variables
-from safegraph.ops import Permute, Reduce, Repeat, Slice, Squeeze, Stride, Unsqueeze
-from safegraph.value import Value, apply, repeat, squeeze, unsqueeze
+from safegraph.law import any_of, constant, one, table, variables
+from safegraph.ops import Group, Permute, Reduce, Repeat, Slice, Squeeze, Stride, Unsqueeze
+from safegraph.value import Value, apply, group, reduce, repeat, slice_axis, squeeze, ungroup, unsqueeze
 
-x, y, z, w = variables("x y z w")
+x, y, z, a, b, i = variables("x y z a b i")
 (e,) = any_of(Einsum, "e")
 (p,) = any_of(Permute, "p")
 (r,) = any_of(Repeat, "r")
@@ -17,6 +19,9 @@ x, y, z, w = variables("x y z w")
 (f,) = any_of(Reduce, "f")
 (s,) = any_of(Slice, "s")
 (t,) = any_of(Stride, "t")
+(g,) = any_of(Group, "g")
+(k,) = any_of(Concat, "k")
+(h,) = any_of(Gather, "h")
 
 
 # -- a contraction with other operands ------------------------------------------------------------
@@ -124,6 +129,88 @@ def strided_result(t: Stride, e: Einsum, x: Value, y: Value) -> Value:
     return e(apply(steps(e.left), x), apply(steps(e.right), y))
 
 
+def reduced_first(e: Einsum, x: Value, y: Value) -> Value | None:
+    """Labels that only the left operand has and the result lacks are summed before."""
+    private = [axis for axis, c in enumerate(e.left) if c not in e.right and c not in e.out]
+    if not private:
+        return None
+    left = tuple(c for axis, c in enumerate(e.left) if axis not in private)
+    return contract(left, e.right, e.out, reduce(x, private, "sum", keep=False), y)
+
+
+def mean_result(f: Reduce, e: Einsum, x: Value, y: Value) -> Value | None:
+    """A mean over axes that one operand alone has is a mean of that operand."""
+    if f.kind != "mean":
+        return None
+    labels = [e.out[axis] for axis in f.axes]
+    if all(c in e.left and c not in e.right for c in labels):
+        return e(reduce(x, [e.left.index(c) for c in labels], "mean"), y)
+    if all(c in e.right and c not in e.left for c in labels):
+        return e(x, reduce(y, [e.right.index(c) for c in labels], "mean"))
+    return None
+
+
+def over_sum(e: Einsum, x: Value, a: Value, y: Value) -> Value:
+    """(x + a) y = x y + a y, where a is constant: its part is small or known ahead."""
+    return e(x, y) + e(a, y)
+
+
+def split_group(e: Einsum, g: Group, x: Value, y: Value) -> Value | None:
+    """A grouped axis as axes of their own: labels split, the other operand and the result follow."""
+    fresh = max((*e.left, *e.right), default=0) + 1
+    parts: dict[int, Labels] = {}
+    sizes: dict[int, tuple[Dim, ...]] = {}
+    at = 0
+    for axis, n in enumerate(g.runs):
+        if n > 1:
+            parts[e.left[axis]] = tuple(range(fresh, fresh + n))
+            sizes[e.left[axis]] = x.shape[at : at + n]
+            fresh += n
+        at += n
+
+    def spread(labels: Labels) -> Labels:
+        return tuple(p for c in labels for p in parts.get(c, (c,)))
+
+    if any(c in e.right for c in parts):
+        y = ungroup(y, [(-1, *sizes[c][1:]) if c in parts else (-1,) for c in e.right])
+    core = contract(spread(e.left), spread(e.right), spread(e.out), x, y)
+    return group(core, [len(parts.get(c, (c,))) for c in e.out])
+
+
+def split_concat(e: Einsum, k: Concat, a: Value, b: Value, y: Value) -> Value | None:
+    """A contraction over a joined axis is the sum of the contractions over its parts."""
+    label = e.left[k.axis]
+    if label in e.out or label not in e.right:
+        return None
+    place = e.right.index(label)
+    middle = a.shape[k.axis]
+    return e(a, slice_axis(y, place, 0, middle)) + e(b, slice_axis(y, place, middle, None))
+
+
+def joined_results(k: Concat, e: Einsum, x: Value, y: Value, z: Value) -> Value | None:
+    """Results of one operand side by side are one contraction with the others side by side."""
+    label = e.out[k.axis]
+    if label in e.left or label not in e.right:
+        return None
+    return e(x, Concat(e.right.index(label))(y, z))
+
+
+def gather_last(e: Einsum, t: Gather, x: Value, i: Value, y: Value) -> Value | None:
+    """Rows of a product instead of a product of rows: where the table is constant, it is known ahead."""
+    own = e.left[: t.axis] + (-1,) + e.left[t.axis + i.rank :]
+    taken = e.left[t.axis : t.axis + i.rank]
+    if any(c in e.right for c in taken) or any(c not in e.out for c in taken):
+        return None
+    # the indexed axes stay side by side in the result
+    places = [e.out.index(c) for c in taken]
+    if i.rank and places != list(range(places[0], places[0] + i.rank)):
+        return None
+    at = places[0] if places else 0
+    out = tuple(c for c in e.out if c not in taken)
+    product = contract(own, e.right, (*out[:at], -1, *out[at:]), x, y)
+    return Gather(at)(product, i)
+
+
 # fmt: off
 DERIVATION = table("einsum",
     one("a sum of products is a contraction",            f(x * y),     contraction),
@@ -145,10 +232,24 @@ SLICES = table("einsum",
     one("a stride of a contraction",                     t(e(x, y)),   strided_result),
 )
 
+SPREADING = table("einsum",
+    one("a contraction sums private axes first (left)",  e(x, y),      reduced_first),
+    one("a contraction sums private axes first (right)", e(x, y),      lambda e, x, y: reduced_first(other(e), y, x)),
+    one("a mean of a contraction",                       f(e(x, y)),   mean_result),
+    one("a contraction of a sum with a constant (left)", e(x + a, y),  over_sum,       facts=constant(a)),
+    one("a contraction of a sum with a constant (right)", e(y, x + a), lambda e, y, x, a: e(y, x) + e(y, a), facts=constant(a)),
+    one("a contraction splits a group (left)",           e(g(x), y),   split_group),
+    one("a contraction splits a group (right)",          e(x, g(y)),   lambda e, g, x, y: split_group(other(e), g, y, x)),
+    one("a contraction of joined operands (left)",       e(k(a, b), y), split_concat),
+    one("a contraction of joined operands (right)",      e(y, k(a, b)), lambda e, k, y, a, b: split_concat(other(e), k, a, b, y)),
+    one("a product of a constant table's rows (left)",   e(h(x, i), y), lambda e, h, x, i, y: gather_last(e, h, x, i, y)),
+    one("a product of a constant table's rows (right)",  e(y, h(x, i)), lambda e, h, x, i, y: gather_last(other(e), h, x, i, y)),
+)
+
 FACTORS = table("einsum",
     one("contractions of one operand (left)",            e(x, y) + e(x, z), lambda e, x, y, z: e(x, y + z)),
     one("contractions of one operand (right)",           e(x, z) + e(y, z), lambda e, x, y, z: e(x + y, z)),
 )
 # fmt: on
 
-LAWS = (*DERIVATION, *SLICES, *FACTORS)
+LAWS = (*DERIVATION, *SLICES, *SPREADING, *FACTORS)

@@ -27,6 +27,7 @@ _MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError)
 _NUMBERS = (0, 1, -1, 2)
 _BATCH = "n"
 Sizes = Mapping[str, int]
+_Example = tuple[Any, tuple[TensorType, ...]]
 
 
 # -- arrays ---------------------------------------------------------------------------------------
@@ -241,11 +242,12 @@ def cases(law: Law, rng: np.random.Generator, count: int, *, tries: int | None =
     the structure of the left side.
     """
     defined = _definitions(law.left)
+    likely = 0.5 if all(isinstance(o, Var) for o in law.left.operands) else 0.9
     for _ in range(400 * count if tries is None else tries):
         if count <= 0:
             return
         drawn = _Drawn(rng)
-        if defined and rng.random() < 0.9:
+        if defined and rng.random() < likely:
             found = _from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
         else:
             found = drawn.scope if drawn.term(law.left) is not None else None
@@ -355,6 +357,8 @@ class _Drawn:
             op = self._op(head.cls, operands)
             if op is None:
                 return None
+            if not _meant_for(head.cls, operands):
+                return None
             self.scope[head.name] = op
         value = _applied(self.scope[head.name] if isinstance(head, OpVar) else head, operands)
         if value is not None:
@@ -402,23 +406,30 @@ class _Drawn:
             return None
 
 
+def _meant_for(cls: type[Op], operands: Sequence[Value]) -> bool:
+    """Derived ops that compute are for floats, and for what their examples have."""
+    if cls.moves or not issubclass(cls, Derived):
+        return True
+    known = {t.dtype for _, types in _examples(cls) for t in types}
+    return all(is_float(v.dtype) or v.dtype in known for v in operands)
+
+
 # -- definitions of derived ops -------------------------------------------------------------------
 
 
-def _definitions(pattern: Term) -> list[type[Derived]]:
-    """The derived ops whose definitions have this structure."""
-    found = []
-    for cls in OPS.values():
-        if issubclass(cls, Derived) and any(
-            _match(pattern, op.trace(*types)[1]) is not None for op, types in _examples(cls)
-        ):
-            found.append(cls)
-    # a single op on variables is better drawn: its shapes are freer
-    return [] if all(isinstance(o, Var) for o in pattern.operands) else found
+def _definitions(pattern: Term) -> list[_Example]:
+    """The examples of derived ops whose definitions have this structure."""
+    return [
+        (op, types)
+        for cls in OPS.values()
+        if issubclass(cls, Derived)
+        for op, types in _examples(cls)
+        if _match(pattern, op.trace(*types)[1]) is not None
+    ]
 
 
 @cache
-def _examples(cls: type[Op]) -> tuple[tuple[Any, tuple[TensorType, ...]], ...]:
+def _examples(cls: type[Op]) -> tuple[_Example, ...]:
     """The examples of a class, in f64."""
     found = []
     for op, text in getattr(cls, "examples", ()):
@@ -446,13 +457,12 @@ def _resized(types: Sequence[TensorType], rng: np.random.Generator) -> tuple[Ten
     return tuple(t.with_shape(tuple(new[d] for d in t.shape)) for t in types)
 
 
-def _from_definition(pattern: Term, cls: type[Derived], rng: np.random.Generator) -> dict[str, Any] | None:
-    examples = _examples(cls)
-    op, types = examples[int(rng.integers(len(examples)))]
-    types = _resized(types, rng)
+def _from_definition(pattern: Term, example: _Example, rng: np.random.Generator) -> dict[str, Any] | None:
+    """The variables of the pattern in a definition like that of an example."""
+    op, types = example[0], _resized(example[1], rng)
     try:
         if rng.random() < 0.5:
-            drawn = cls.draw(rng, *(t.shape for t in types))  # type: ignore[arg-type]
+            drawn = type(op).draw(rng, *(t.shape for t in types))  # type: ignore[arg-type]
             op = op if drawn is None else drawn
         return _match(pattern, op.trace(*types)[1])
     except (NotImplementedError, *_MISFITS):

@@ -149,6 +149,11 @@ def _symbol(name: str) -> Any:
     return _sympy().Symbol(name, integer=True, positive=True)
 
 
+@cache
+def _symbol_from_0(name: str) -> Any:
+    return _sympy().Symbol(name, integer=True, nonnegative=True)
+
+
 def _intern(expr: Any) -> Dim:
     """The one object for an expanded expression."""
     if expr.is_Integer:
@@ -373,11 +378,12 @@ def at_least(a: Dim, b: Dim) -> bool | None:
     key = (">=", difference, 0)
     if key not in _MEMO:
         sp = _sympy()
-        shifted = sp.expand(
-            difference.expr.xreplace({s: s + 1 for s in difference.expr.free_symbols})
-        )
+        # Other symbols, >= 0: SymPy takes what it knows of a symbol into account, in Max.
+        less = {d: _symbol_from_0(d.name) + 1 for d in difference.expr.free_symbols}
+        shifted = sp.expand(difference.expr.xreplace(less))
         parts = shifted.as_coefficients_dict()
-        # a floor division of something >= 0 is >= 0; others are of unknown sign
+        # A floor division of something >= 0, and a maximum with something >= 0, is >= 0; others
+        # are of unknown sign.
         safe = all(_nonnegative_atoms(term) for term in parts)
         if safe and all(c >= 0 for c in parts.values()):
             _MEMO[key] = True
@@ -390,9 +396,12 @@ def at_least(a: Dim, b: Dim) -> bool | None:
 
 def _nonnegative_atoms(term: Any) -> bool:
     sp = _sympy()
-    return all(
-        all(c >= 0 for c in sp.expand(f.args[0]).as_coefficients_dict().values())
-        for f in term.atoms(sp.FloorDiv)
+
+    def sure(expr: Any) -> bool:
+        return all(c >= 0 for c in sp.expand(expr).as_coefficients_dict().values())
+
+    return all(sure(f.args[0]) for f in term.atoms(sp.FloorDiv)) and all(
+        any(map(sure, m.args)) for m in term.atoms(sp.Max)
     )
 
 

@@ -102,14 +102,14 @@ class EGraph:
     >>> from safegraph.ops import Unary
     >>> x, = variables("x")
     >>> double = table("demo", one("twice", -(-x), x))
-    >>> g = EGraph(double)
+    >>> g = EGraph()
     >>> v = tensor("v", "f32[n]")
     >>> a, b = g.add([-(-v), v])
     >>> str(g.run(double)).startswith("3 e-nodes") and g.same(a, b)
     True
     """
 
-    def __init__(self, laws: Sequence[Law] = ()) -> None:
+    def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="safegraph-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._egglog = bindings.EGraph(fact_directory=self._folder)
@@ -128,9 +128,8 @@ class EGraph:
         self._laws: dict[Law, int] = {}
         self._united: set[tuple[int, int]] = set()
         self._round = 0
+        self._kinds: set[tuple[type[Op], int]] = set()
         self._text(_SETUP)
-        for law in laws:
-            self._compile(law)
 
     # -- terms in ---------------------------------------------------------------------------------
 
@@ -183,6 +182,7 @@ class EGraph:
         if found is not None:
             return found
         index = self._known[key] = self._new(op, operands, type_, born)
+        self._kinds.add((type(op), len(operands)))
         self._pending["n_" + self._function(type(op), len(operands))].append(
             (index, *operands, op.id)
         )
@@ -293,10 +293,14 @@ class EGraph:
         """Apply laws until nothing is new, or for some rounds, or until the budget is spent."""
         budget = budget or Budget()
         started = time.perf_counter()
-        numbers = {law: self._compile(law) for law in laws}
         report = Report()
-        schedule = " ".join(f"(run law_{n})" for n in numbers.values())
+        waiting = list(laws)
+        numbers: dict[Law, int] = {}
         while rounds is None or report.rounds < rounds:
+            # A law is compiled when the e-graph first has every op of its left side.
+            numbers |= {law: self._compile(law) for law in waiting if law.needs <= self._kinds}
+            waiting = [law for law in waiting if law not in numbers]
+            schedule = " ".join(f"(run law_{n})" for n in numbers.values())
             self._round += 1
             report.rounds += 1
             before = (len(self._ops), len(self._united))

@@ -23,6 +23,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from safegraph.errors import ShapeError
@@ -206,6 +207,11 @@ class Law:
         known = {v.name for v in _atoms(self.left)}
         return known | {f"{f.name}_is" for f in self.facts if f.kind == "uniform"} | {"root"}
 
+    @cached_property
+    def needs(self) -> frozenset[tuple[type[Op], int]]:
+        """The op classes of the left side, with their numbers of operands."""
+        return frozenset(_heads(self.left))
+
     @property
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensor variables of the left side, in order."""
@@ -273,6 +279,14 @@ def _atoms(item: Any) -> Iterator[Var | OpVar]:
         case SpecCall(_, arguments):
             for argument in arguments:
                 yield from _atoms(argument)
+
+
+def _heads(item: Any) -> Iterator[tuple[type[Op], int]]:
+    if isinstance(item, Term):
+        head = item.head.cls if isinstance(item.head, OpVar) else type(item.head)
+        yield head, len(item.operands)  # type: ignore[misc]
+        for operand in item.operands:
+            yield from _heads(operand)
 
 
 def one(name: str, left: Term, right: Pattern | Build, **options: Any) -> tuple[Law, ...]:

@@ -152,6 +152,13 @@ def test_what_is_undecided_is_neither():
     assert divide(a, b) is None
 
 
+@pytest.mark.parametrize(
+    ("a", "b"), [("a", "max(2, a)"), ("max(a - 5, b - 7)", "0"), ("0", "max(a - 5, b - 7) + 1")]
+)
+def test_order_of_a_maximum_is_left_open(a, b):
+    assert at_least(parse(a), parse(b)) is None
+
+
 def test_equal_sizes_are_one_object_everywhere():
     a, b = dims.dims("batch h")
     found = (a + 1) * b // 2
