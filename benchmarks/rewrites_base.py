@@ -6,7 +6,7 @@ so that the two forms of a program agree to rounding in whichever dtype they are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -38,14 +38,14 @@ def exact(x: Tensor) -> Tensor:
 class Program(nn.Module):
     """`function(*inputs, *weights)`: the weights are parameters, in the order of their names."""
 
-    def __init__(self, function: Callable[..., Tensor], weights: Weights) -> None:
+    def __init__(self, function: Callable[..., Any], weights: Weights) -> None:
         super().__init__()
         self.function = function
         self.names = tuple(weights)
         for name, value in weights.items():
             self.register_parameter(name, nn.Parameter(stored(value)))
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Any:
         return self.function(*inputs, *(getattr(self, name) for name in self.names))
 
 
@@ -61,12 +61,12 @@ def tokens(vocabulary: int, *shape: int) -> Callable[[], tuple[Tensor, ...]]:
 
 def written(
     name: str,
-    given: Callable[..., Tensor],
-    better: Callable[..., Tensor],
+    given: Callable[..., Any],
+    better: Callable[..., Any],
     inputs: Callable[[], tuple[Any, ...]],
     *,
-    weights: dict[str, tuple[int, ...]] | None = None,
-    summed: dict[str, int] | None = None,
+    weights: Mapping[str, tuple[int, ...]] | None = None,
+    summed: Mapping[str, int] | None = None,
     fold: Callable[..., Weights] | None = None,
     **more: Any,
 ) -> Case:
@@ -78,7 +78,7 @@ def written(
     the better one.
     """
     shapes = weights or {}
-    sizes = {n: _summed(shape) for n, shape in shapes.items()} | (summed or {})
+    sizes = {n: _summed(shape) for n, shape in shapes.items()} | dict(summed or {})
 
     def drawn() -> Weights:
         return {

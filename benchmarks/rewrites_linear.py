@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, relu
+from torch.nn.functional import embedding, linear, relu
 
 from benchmarks.cases import CASES as FIRST
 from benchmarks.cases import Case
 from benchmarks.rewrites_base import Weights, images, normal, stored, tokens, written
 
 
-def _einsum(
-    name: str, equation: str, *shapes: tuple[int, ...], better: object, scale: float
-) -> Case:
-    """A program that is one ONNX Einsum node; torch's exporter would take it apart."""
+def _onnx(
+    nodes: Sequence[tuple[str, str, str, dict[str, Any]]], *shapes: tuple[int, ...]
+) -> Callable[[Path], None]:
+    """A maker of an ONNX file; nodes are (op, inputs, outputs, attributes), from x0 x1 ... to y."""
 
     def export(path: Path) -> None:
         import onnx
         from onnx import TensorProto, helper
 
-        names = [f"x{place}" for place in range(len(shapes))]
-        graph = helper.make_graph(
-            [helper.make_node("Einsum", names, ["y"], "einsum", equation=equation)],
-            "einsum",
-            [
-                helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-                for n, s in zip(names, shapes, strict=True)
-            ],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
-        model.ir_version = 10
+        inputs = [
+            helper.make_tensor_value_info(f"x{place}", TensorProto.FLOAT, shape)
+            for place, shape in enumerate(shapes)
+        ]
+        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        made = [
+            helper.make_node(op, sources.split(), results.split(), **attributes)
+            for op, sources, results, attributes in nodes
+        ]
+        graph = helper.make_graph(made, "program", inputs, [output])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         onnx.save(onnx.shape_inference.infer_shapes(model, strict_mode=True), path)
 
-    def inputs() -> tuple[Tensor, ...]:
-        return tuple(stored(normal(s, 1 + place) * scale) for place, s in enumerate(shapes))
+    return export
 
+
+def _einsum(
+    name: str,
+    equation: str,
+    *shapes: tuple[int, ...],
+    better: Callable[..., Tensor],
+    deviation: float,
+) -> Case:
+    """A program that is one ONNX Einsum node; torch's exporter would take it apart."""
+    names = " ".join(f"x{place}" for place in range(len(shapes)))
     return written(
         name,
         lambda *xs: torch.einsum(equation, *xs),
-        better,  # type: ignore[arg-type]
-        inputs,
-        export_given=export,
+        better,
+        lambda: tuple(stored(normal(s, 1 + n) * deviation) for n, s in enumerate(shapes)),
+        export_given=_onnx([("Einsum", names, "y", {"equation": equation})], *shapes),
     )
 
 
@@ -90,8 +100,13 @@ def _grouped_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (weights @ v).reshape(q.shape)
 
 
+def _rows(x: Tensor, at: Tensor) -> Tensor:
+    """The rows of x at these places, in their shape."""
+    return x.index_select(0, at.flatten()).reshape(*at.shape, -1)
+
+
 def _edge_conv(x: Tensor, neighbours: Tensor, w: Tensor) -> Tensor:
-    there = x[neighbours]
+    there = _rows(x, neighbours)
     here = x[:, None].expand_as(there)
     return torch.cat([there - here, here], -1) @ w
 
@@ -153,6 +168,13 @@ _MLP = {
 }
 _TENSAT = {f"{name}{layer}": (1024, 1024) for layer in range(8) for name in "qkvx"}
 
+_SPLIT: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("Split", "x0", "p0 p1 p2 p3", {"axis": 1, "num_outputs": 4}),
+    *(("Relu", f"p{place}", f"r{place}", {}) for place in range(4)),
+    ("Concat", "r0 r1 r2 r3", "y", {"axis": 1}),
+]
+"""Split by one node: torch's exporter, told to optimize nothing, makes a sequence of tensors."""
+
 LINEAR = (
     _first("03a"),
     _first("03c"),
@@ -165,7 +187,7 @@ LINEAR = (
         (1024, 512),
         (512, 16),
         better=lambda a, b, c, d: a @ (b @ (c @ d)),
-        scale=0.07,
+        deviation=0.07,
     ),
     _einsum(
         "05b einsum of a bilinear form bn,anm,bm->ba",
@@ -174,7 +196,7 @@ LINEAR = (
         (64, 256, 256),
         (32, 256),
         better=lambda x, w, y: ((x @ w) * y).sum(-1).T,
-        scale=0.16,
+        deviation=0.16,
     ),
     written(
         "06a two linear layers",
@@ -198,6 +220,7 @@ LINEAR = (
         lambda x: torch.cat([relu(part) for part in x.split(1024, 1)], 1),
         lambda x: relu(x),
         images((128, 4096)),
+        export_given=_onnx(_SPLIT, (128, 4096)),
     ),
     _first("11a"),
     written(
@@ -211,7 +234,7 @@ LINEAR = (
     written(
         "13c EdgeConv concat(x[idx] - x, x) @ W",
         _edge_conv,
-        lambda x, idx, a, b: (x @ a)[idx] + (x @ b)[:, None],
+        lambda x, idx, a, b: _rows(x @ a, idx) + (x @ b)[:, None],
         _graph,
         weights={"w": (128, 64)},
         fold=lambda w: {"a": w[:64], "b": w[64:] - w[:64]},
@@ -255,8 +278,8 @@ LINEAR = (
     ),
     written(
         "17a embedding, then @ W",
-        lambda ids, table, w: table[ids] @ w,
-        lambda ids, table: table[ids],
+        lambda ids, table, w: embedding(ids, table) @ w,
+        lambda ids, table: embedding(ids, table),
         tokens(30000, 128),
         weights={"table": (30000, 128), "w": (128, 768)},
         summed={"table": 1},

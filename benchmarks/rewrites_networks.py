@@ -37,7 +37,7 @@ def _densenet() -> nn.Module:
 
 def _pooled_first(given: Any) -> nn.Module:
     """DenseNet whose transitions average before they convolve."""
-    net = deepcopy(given)
+    net: Any = deepcopy(given)
     for place in (1, 2, 3):
         old = getattr(net.features, f"transition{place}")
         new = nn.Sequential(old.norm, old.relu, old.pool, old.conv)
@@ -53,17 +53,17 @@ def _resnet_v1() -> nn.Module:
     net: Any = _models().resnet50()
     for stage in (net.layer2, net.layer3, net.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    return net  # type: ignore[no-any-return]
+    return net
 
 
 def _strided_early(given: Any) -> nn.Module:
     """ResNet whose stages end in what the next one reads: every second row and column."""
-    net = deepcopy(given)
+    net: Any = deepcopy(given)
     for stage, following in pairwise((net.layer1, net.layer2, net.layer3, net.layer4)):
         stage[-1].conv2.stride = (2, 2)
         stage[-1].downsample = nn.MaxPool2d(1, 2)
         following[0].conv1.stride = following[0].downsample[0].stride = (1, 1)
-    return net  # type: ignore[no-any-return]
+    return net
 
 
 # -- RepVGG and MobileOne --------------------------------------------------------------------------
@@ -95,9 +95,11 @@ class Branches(nn.Module):
 
     def merged(self) -> nn.Sequential:
         """The same as one convolution: https://arxiv.org/abs/2101.03697, section 3.3."""
-        first: Any = self.convs[0]
-        size = max(conv.kernel_size[0] for conv in self.convs)  # type: ignore[index,union-attr]
-        parts = [(exact(c.weight), n) for c, n in zip(self.convs, self.norms, strict=True)]  # type: ignore[arg-type]
+        convs: list[Any] = list(self.convs)
+        first, size = convs[0], max(conv.kernel_size[0] for conv in convs)
+        parts: list[tuple[Tensor, Any]] = [
+            (exact(conv.weight), norm) for conv, norm in zip(convs, self.norms, strict=True)
+        ]
         if self.identity is not None:
             parts.append((_delta(first.out_channels, first.weight.shape[1]), self.identity))
         weight = torch.zeros((*first.weight.shape[:2], size, size), dtype=torch.float64)

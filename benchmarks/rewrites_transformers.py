@@ -23,7 +23,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (_by_head(part, self.heads) for part in self.qkv(x).chunk(3, -1))
+        q, k, v = _by_head(self.qkv(x), 3, self.heads)
         mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -41,18 +41,19 @@ class AttentionOfOne(nn.Module):
             part.bias = nn.Parameter(whole.qkv.bias.detach()[rows].clone())
 
     def forward(self, one: Tensor, x: Tensor) -> Tensor:
-        q = _by_head(self.q(one), self.heads)
-        k, v = (_by_head(part, self.heads) for part in self.kv(x).chunk(2, -1))
+        (q,) = _by_head(self.q(one), 1, self.heads)
+        k, v = _by_head(self.kv(x), 2, self.heads)
         mixed = scaled_dot_product_attention(q, k, v)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
-def _by_head(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _by_head(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """[batch, tokens, parts * width] as parts of [batch, heads, tokens, width of a head]."""
+    return x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward net, each added; norms come before (GPT, ViT) or after (BERT)."""
+    """Attention and a feed-forward net, each added, and norms before (GPT, ViT) or after (BERT)."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class Words(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.words(ids) + self.places(torch.arange(ids.shape[1]))
+        return self.words(ids) + self.places.weight[: ids.shape[1]]
 
 
 class Transformer(nn.Module):

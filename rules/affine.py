@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from safegraph.derived.einsum import Einsum
+from safegraph.dtypes import is_float
+from safegraph.errors import ShapeError
 from safegraph.law import any_of, constant, one, table, uniform, variables
 from safegraph.op import TensorType
 from safegraph.ops import Binary, Reduce, Repeat
@@ -16,7 +20,9 @@ x, y, a, b = variables("x y a b")
 
 
 def number(value: float, like: TensorType | Value) -> Value:
-    """An array of one number, of this type."""
+    """An array of one number, of this type; an infinite one has no algebra: inf * 0 and inf - inf are NaN."""
+    if not isfinite(value):
+        raise ShapeError(f"{value} is not finite")
     return full(value, like.shape, like.dtype)
 
 
@@ -44,7 +50,7 @@ LAWS = table("affine",
         facts=(uniform(a), constant(y))),
     one("a number goes into a constant (left)",   e(x, y) * a,      lambda e, x, y, a_is: e(x * number(a_is, x), y),
         facts=(uniform(a), constant(x))),
-    one("a number in a sum",                      f(x * a),         lambda f, x, a_is, root: f(x) * number(a_is, root) if f.linear else None,
+    one("a number in a sum",                      f(x * a),         lambda f, x, a_is, root: f(x) * number(a_is, root) if f.kind == "sum" or (f.linear and is_float(x.dtype)) else None,
         facts=uniform(a)),
 )
 # fmt: on

@@ -43,13 +43,52 @@ def reorder(egraph: EGraph, bindings: Sequence[Mapping[str, int]]) -> int:
         count += 1
         shapes = [egraph.type_of(c).shape for c in chain.operands]
         for path in _paths(chain, shapes, bindings):
-            index = egraph.build(
-                lambda *leaves, chain=chain, path=path: tree(chain, leaves, path),
-                chain.operands,
-                "a chain of contractions in a better order",
-            )
-            egraph.union(cls, index)
+            egraph.union(cls, _insert(egraph, chain, path))
+        ahead = _constants_first(egraph, chain)
+        if ahead is not None:
+            shapes = [egraph.type_of(c).shape for c in ahead.operands]
+            for path in _paths(ahead, shapes, bindings):
+                egraph.union(cls, _insert(egraph, ahead, path))
     return count
+
+
+def _insert(egraph: EGraph, chain: Chain, path: Sequence[Sequence[int]]) -> int:
+    return egraph.build(
+        lambda *leaves: tree(chain, leaves, path),
+        chain.operands,
+        "a chain of contractions in a better order",
+    )
+
+
+def _constants_first(egraph: EGraph, chain: Chain) -> Chain | None:
+    """The chain with neighbours that depend on no input multiplied ahead; None where there are none."""
+    items = list(zip(chain.operands, chain.labels, strict=True))
+    merged = False
+    i = 0
+    while i < len(items):
+        operand, own = items[i]
+        partner = next(
+            (
+                j
+                for j in range(i + 1, len(items))
+                if egraph.is_constant(operand)
+                and egraph.is_constant(items[j][0])
+                and set(own) & set(items[j][1])
+            ),
+            None,
+        )
+        if partner is None:
+            i += 1
+            continue
+        other, theirs = items.pop(partner)
+        needed = {*chain.out, *(c for n, (_, part) in enumerate(items) if n != i for c in part)}
+        out = tuple(c for c in dict.fromkeys(own + theirs) if c in needed)
+        spec = Einsum(own, theirs, out).canonical()
+        items[i] = (egraph.build(spec, (operand, other), "weights multiplied ahead"), out)
+        merged = True
+    if not merged:
+        return None
+    return Chain(tuple(o for o, _ in items), tuple(part for _, part in items), chain.out)
 
 
 def flatten(node: ENode, first: Mapping[int, ENode]) -> Chain:

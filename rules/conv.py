@@ -1,17 +1,31 @@
-"""Convolutions: what is affine after one goes into its weight and bias."""
+"""Convolutions: what is affine or moves elements around one goes into it; several become one."""
 
 from __future__ import annotations
 
-from safegraph.derived.conv import Conv
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+from safegraph.derived.conv import Conv, ConvTranspose
+from safegraph.derived.einsum import einsum
+from safegraph.derived.index import Flip
 from safegraph.derived.norm import BatchNorm
 from safegraph.derived.pointwise import Broadcast, Sqrt
-from safegraph.law import Law, any_of, constant, one, table, variables
-from safegraph.value import Value, apply, full, reshape
+from safegraph.derived.pool import AvgPool
+from safegraph.law import Build, Law, Term, any_of, constant, one, table, variables
+from safegraph.op import TensorType
+from safegraph.ops import Interleave, Pad, Stride
+from safegraph.value import Value, apply, cast, full, iota, pad, permute, reduce, reshape, unsqueeze
 
-x, w, b, k, scale, bias, mean, variance = variables("x w b k scale bias mean variance")
-(c,) = any_of(Conv, "c")
+x, w, b, v, e, k = variables("x w b v e k")
+scale, bias, mean, variance = variables("scale bias mean variance")
+c, d = any_of(Conv, "c d")
 (n,) = any_of(BatchNorm, "n")
 (m,) = any_of(Broadcast, "m")
+(p,) = any_of(Pad, "p")
+(t,) = any_of(Stride, "t")
+(q,) = any_of(AvgPool, "q")
+(j,) = any_of(Interleave, "j")
 
 
 def scaled(w: Value, factor: Value) -> Value:
@@ -19,16 +33,18 @@ def scaled(w: Value, factor: Value) -> Value:
     return w * reshape(factor, (factor.shape[0], *[1] * (w.rank - 1)))
 
 
-def fold_norm(c: Conv, n: BatchNorm, x: Value, w: Value, b: Value, *stats: Value) -> Value:
-    """A batch norm of a convolution: (y - mean) * factor + bias with factor = scale / sqrt(var + eps)."""
-    scale, bias, mean, variance = stats
+def fold_norm(
+    c: Conv, n: BatchNorm, x: Value, w: Value, scale: Value, bias: Value, mean: Value,
+    variance: Value, b: Value | None = None,
+) -> Value:  # fmt: skip
+    """A batch norm of a convolution: (y - mean) * factor + bias, factor = scale / sqrt(var + eps)."""
     factor = scale / apply(Sqrt(), variance + n.eps)
-    return c(x, scaled(w, factor), (b - mean) * factor + bias)
+    return c(x, scaled(w, factor), (zero_if_none(b, w) - mean) * factor + bias)
 
 
-def no_bias(w: Value) -> Value:
-    """A bias of zeros."""
-    return full(0, (w.shape[0],), w.dtype)
+def zero_if_none(b: Value | None, w: Value) -> Value:
+    """The bias of a convolution with weight w; zeros where it has none."""
+    return full(0, (w.shape[0],), w.dtype) if b is None else b
 
 
 def per_channel(k: Value, channels: object, rank: int) -> Value | None:
@@ -42,8 +58,11 @@ def per_channel(k: Value, channels: object, rank: int) -> Value | None:
     return full(1, (channels,), k.dtype) * flat  # type: ignore[arg-type]
 
 
-def fold_affine(c: Conv, m: Broadcast, x: Value, w: Value, b: Value, k: Value) -> Value | None:
-    """Y * k, y / k, y + k, y - k with one number for each channel."""
+def fold_affine(
+    c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+) -> Value | None:
+    """The maps y * k, y / k, y + k, y - k with one number for each channel."""
+    b = zero_if_none(b, w)
     rank = w.rank
     channel = per_channel(k, w.shape[0], rank)
     if channel is None or channel.dtype != w.dtype:
@@ -60,34 +79,246 @@ def fold_affine(c: Conv, m: Broadcast, x: Value, w: Value, b: Value, k: Value) -
     return None
 
 
-def _affine(name: str, *, with_bias: bool, exchanged: bool) -> tuple[Law, ...]:
-    y = c(x, w, b) if with_bias else c(x, w)
+def fold_affine_exchanged(
+    c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+) -> Value | None:
+    """The maps k * y and k + y."""
+    return fold_affine(c, m, x, w, k, b) if m.commutative else None
 
-    def build(
-        c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
-    ) -> Value | None:
-        if exchanged and not m.commutative:
+
+def fold_affine_before(
+    c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+) -> Value | None:
+    """The same before a convolution: into the input channels of the weight; a term needs no border."""
+    b = zero_if_none(b, w)
+    channel = per_channel(k, x.shape[1], w.rank)
+    if channel is None or channel.dtype != w.dtype or c.groups != 1:
+        return None
+    inputs = reshape(channel, (1, x.shape[1], *[1] * (w.rank - 2)))
+    match m.kind:
+        case "multiply":
+            return c(x, w * inputs, b)
+        case "divide":
+            return c(x, w / inputs, b)
+        case "add" | "subtract" if not any((*c.before, *c.after)):
+            shift = reduce(w * inputs, range(1, w.rank), "sum", keep=False)
+            return c(x, w, b + shift if m.kind == "add" else b - shift)
+    return None
+
+
+def pointwise_conv(c: Conv, w: Value) -> bool:
+    """Is it a 1x1 convolution: one element in, one out, all channels?"""
+    return c.groups == 1 and all(d == 1 for d in w.shape[2:]) and not any((*c.before, *c.after))
+
+
+def after_conv(
+    d: Conv, c: Conv, x: Value, w: Value, v: Value, b: Value | None = None, e: Value | None = None
+) -> Value | None:
+    """A 1x1 convolution (d) of a convolution (c) is one convolution."""
+    if not pointwise_conv(d, v) or c.groups != 1:
+        return None
+    matrix = reshape(v, v.shape[:2])
+    taps = "".join(chr(ord("p") + i) for i in range(w.rank - 2))
+    steps = tuple(s * t for s, t in zip(c.strides, d.strides, strict=True))
+    merged = Conv(steps, c.before, c.after, c.dilations)
+    return merged(x, einsum(f"om,mi{taps}->oi{taps}", matrix, w), einsum("om,m->o", matrix, zero_if_none(b, w)) + zero_if_none(e, v))
+
+
+def before_conv(
+    c: Conv, d: Conv, x: Value, v: Value, w: Value, b: Value | None = None, e: Value | None = None
+) -> Value | None:
+    """A convolution (c) of a 1x1 convolution (d), where no border comes between."""
+    if not pointwise_conv(d, v) or c.groups != 1 or any(s != 1 for s in d.strides) or any((*c.before, *c.after)):
+        return None
+    taps = "".join(chr(ord("p") + i) for i in range(w.rank - 2))
+    weight = einsum(f"om{taps},mi->oi{taps}", w, reshape(v, v.shape[:2]))
+    inner = reduce(w, range(2, w.rank), "sum", keep=False) if w.rank > 2 else w
+    return c(x, weight, einsum("om,m->o", inner, zero_if_none(e, v)) + zero_if_none(b, w))
+
+
+def absorb_pad(c: Conv, p: Pad, x: Value, w: Value, b: Value | None = None) -> Value | None:
+    """A border of zeros is the convolution's own."""
+    if p.fill != 0 or any((*p.before[:2], *p.after[:2])):
+        return None
+    if not all(isinstance(n, int) for n in (*p.before, *p.after)):
+        return None
+    before = tuple(m + n for m, n in zip(c.before, p.before[2:], strict=True))
+    after = tuple(m + n for m, n in zip(c.after, p.after[2:], strict=True))
+    wider = Conv(c.strides, before, after, c.dilations, c.groups)  # type: ignore[arg-type]
+    return wider(x, w) if b is None else wider(x, w, b)
+
+
+def strided(t: Stride, c: Conv, x: Value, w: Value, b: Value | None = None) -> Value | None:
+    """Places that are not asked for are not computed: a larger stride."""
+    if t.steps[1] != 1:
+        return None
+    x = Stride((t.steps[0], *[1] * (x.rank - 1)))(x)
+    steps = tuple(m * n for m, n in zip(c.strides, t.steps[2:], strict=True))
+    wider = Conv(steps, c.before, c.after, c.dilations, c.groups)
+    return wider(x, w) if b is None else wider(x, w, b)
+
+
+def stride_first(c: Conv, x: Value, w: Value, b: Value | None = None) -> Value | None:
+    """A 1x1 convolution reads only every n-th place."""
+    if not pointwise_conv(c, w) or all(s == 1 for s in c.strides):
+        return None
+    none = (0,) * len(c.strides)
+    plain = Conv((1,) * len(c.strides), none, none, c.dilations)
+    x = Stride((1, 1, *c.strides))(x)
+    return plain(x, w) if b is None else plain(x, w, b)
+
+
+def enlarged(c: Conv, d: Conv, w: Value, v: Value) -> tuple[Value, Value] | None:
+    """Two weights on one grid of taps, the larger one's; None where neither contains the other."""
+    if (c.strides, c.groups) != (d.strides, d.groups) or v.rank != w.rank:
+        return None
+    before, after = [], []
+    for i in range(w.rank - 2):
+        if c.dilations[i] != d.dilations[i] and v.shape[i + 2] != 1:
             return None
-        return fold_affine(c, m, x, w, no_bias(w) if b is None else b, k)
+        first, odd = divmod(c.before[i] - d.before[i], c.dilations[i])
+        last = w.shape[i + 2] - v.shape[i + 2] - first
+        if odd or first < 0 or not isinstance(last, int) or last < 0:
+            return None
+        before.append(first)
+        after.append(last)
+    return w, pad(v, [0, 0, *before], [0, 0, *after])
 
-    if not with_bias:
-        right = lambda c, m, x, w, k: build(c, m, x, w, k)  # noqa: E731
-    else:
-        right = lambda c, m, x, w, k, b: build(c, m, x, w, k, b)  # type: ignore[misc]  # noqa: E731
-    return one(name, m(k, y) if exchanged else m(y, k), right, facts=(constant(w), constant(k)))
 
+def parallel(
+    c: Conv, d: Conv, x: Value, w: Value, v: Value, root: TensorType,
+    b: Value | None = None, e: Value | None = None,
+) -> Value | None:  # fmt: skip
+    """Two convolutions of one operand, added: one convolution with the sum of the weights."""
+    b, e = zero_if_none(b, w), zero_if_none(e, v)
+    for one_, other, large, small in ((c, d, w, v), (d, c, v, w)):
+        both = enlarged(one_, other, large, small)
+        if both is not None:
+            merged = one_(x, both[0] + both[1], b + e)
+            return merged if merged.shape == root.shape else None
+    return None
+
+
+def delta(c: Conv, x: Value, w: Value) -> Value | None:
+    """The weight of the convolution like c that gives back its operand; None where there is none."""
+    if any(s != 1 for s in c.strides) or w.shape[0] != x.shape[1] or not isinstance(x.shape[1], int):
+        return None
+    places = []
+    for i, size in enumerate(w.shape[2:]):
+        place, odd = divmod(c.before[i], c.dilations[i])
+        if odd or not isinstance(size, int) or place >= size:
+            return None
+        places.append((place, size - 1 - place))
+    own = x.shape[1] // c.groups
+    channel = iota(x.shape[1])
+    hit = unsqueeze(channel - channel / own * own, [1]).equal(unsqueeze(iota(own), [0]))
+    eye = reshape(cast(hit, w.dtype), (x.shape[1], own, *[1] * len(places)))
+    return pad(eye, [0, 0, *(a for a, _ in places)], [0, 0, *(z for _, z in places)])
+
+
+def beside_identity(
+    c: Conv, x: Value, w: Value, root: TensorType, b: Value | None = None
+) -> Value | None:
+    """A convolution and its operand, added."""
+    one_ = delta(c, x, w)
+    merged = None if one_ is None else c(x, w + one_, zero_if_none(b, w))
+    return merged if merged is not None and merged.shape == root.shape else None
+
+
+def beside_norm(
+    c: Conv, n: BatchNorm, x: Value, w: Value, scale: Value, bias: Value, mean: Value,
+    variance: Value, root: TensorType, b: Value | None = None,
+) -> Value | None:  # fmt: skip
+    """A convolution and a batch norm of its operand, added: a norm is a diagonal convolution."""
+    one_ = delta(c, x, w)
+    if one_ is None:
+        return None
+    factor = scale / apply(Sqrt(), variance + n.eps)
+    merged = c(x, w + scaled(one_, factor), zero_if_none(b, w) + (bias - mean * factor))
+    return merged if merged.shape == root.shape else None
+
+
+def pool_first(q: AvgPool, c: Conv, x: Value, w: Value, b: Value | None = None) -> Value | None:
+    """A mean over places and a map of channels commute; a bias is its own mean where no border counts."""
+    border = any((*q.before, *q.after)) and q.count_pad
+    if not pointwise_conv(c, w) or any(s != 1 for s in c.strides) or len(q.window) != w.rank - 2:
+        return None
+    if b is not None and border:
+        return None
+    return c(q(x), w) if b is None else c(q(x), w, b)
+
+
+def transposed(
+    c: Conv, j: Interleave, x: Value, w: Value, b: Value | None = None
+) -> Value | None:
+    """A convolution of x with zeros between its elements, as a transposed one of x."""
+    if j.fill != 0 or any(s != 1 for s in (*j.steps[:2], *c.strides)) or c.groups != 1:
+        return None
+    reach = [(k - 1) * d for k, d in zip(w.shape[2:], c.dilations, strict=True)]
+    before = [r - p for r, p in zip(reach, c.before, strict=True)]
+    after = [r - p for r, p in zip(reach, c.after, strict=True)]
+    if not all(isinstance(n, int) and n >= 0 for n in before):
+        return None
+    extra = tuple(max(0, -n) for n in after)  # type: ignore[operator,type-var]
+    if any(n >= s for n, s in zip(extra, j.steps[2:], strict=True)):
+        return None
+    flipped = Flip(tuple(range(2, w.rank)))(w)
+    cut = tuple(max(0, n) for n in after)  # type: ignore[operator,type-var]
+    op = ConvTranspose(j.steps[2:], tuple(before), cut, c.dilations, 1, extra)  # type: ignore[arg-type]
+    kernel = permute(flipped, (1, 0, *range(2, w.rank)))
+    return op(x, kernel) if b is None else op(x, kernel, b)
+
+
+def biased(name: str, left: Callable[..., Term], right: Build, **options: Any) -> tuple[Law, ...]:
+    """A law of a convolution c of x, w, with and without the bias b."""
+    return (
+        *one(name, left(c(x, w)), right, **options),
+        *one(f"{name}, with a bias", left(c(x, w, b)), right, **options),
+    )
+
+
+def pairs(name: str, left: Callable[..., Term], right: Build, **options: Any) -> tuple[Law, ...]:
+    """A law of two convolutions, c with w and b, d with v and e, with and without the biases."""
+    laws: tuple[Law, ...] = ()
+    for i, j in product((False, True), repeat=2):
+        term = left((w, b) if i else (w,), (v, e) if j else (v,))
+        with_ = {(True, True): ", both with a bias", (True, False): ", the first with a bias",
+                 (False, True): ", the second with a bias", (False, False): ""}[i, j]  # fmt: skip
+        laws += one(name + with_, term, right, **options)
+    return laws
+
+
+_NORM = n(x, scale, bias, mean, variance)
 
 # fmt: off
-LAWS = table("conv",
-    one("a batch norm of a convolution", n(c(x, w), scale, bias, mean, variance),
-        lambda c, n, x, w, scale, bias, mean, variance: fold_norm(c, n, x, w, no_bias(w), scale, bias, mean, variance),
+FOLDING = table("conv",
+    biased("a batch norm of a convolution",           lambda y: n(y, scale, bias, mean, variance), fold_norm,
         facts=(constant(w), constant(variance))),
-    one("a batch norm of a convolution with bias", n(c(x, w, b), scale, bias, mean, variance),
-        lambda c, n, x, w, b, scale, bias, mean, variance: fold_norm(c, n, x, w, b, scale, bias, mean, variance),
-        facts=(constant(w), constant(variance))),
-    _affine("an affine map of a convolution",            with_bias=False, exchanged=False),
-    _affine("an affine map of a convolution, exchanged", with_bias=False, exchanged=True),
-    _affine("an affine map of a biased convolution",     with_bias=True,  exchanged=False),
-    _affine("an affine map of a biased convolution, exchanged", with_bias=True, exchanged=True),
+    biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k))),
+    biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k))),
+    one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k))),
+    one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k))),
+    one("a convolution of a border",                  c(p(x), w),        absorb_pad),
+    one("a biased convolution of a border",           c(p(x), w, b),     absorb_pad),
+)
+
+COMPOSITION = table("conv",
+    pairs("a 1x1 convolution of a convolution",       lambda i, o: d(c(x, *i), *o), after_conv,    facts=(constant(w), constant(v))),
+    pairs("a convolution of a 1x1 convolution",       lambda o, i: c(d(x, *i), *o), before_conv,   facts=(constant(w), constant(v))),
+    pairs("parallel convolutions",                    lambda i, o: c(x, *i) + d(x, *o), parallel,  facts=(constant(w), constant(v))),
+    biased("a convolution beside its operand",        lambda y: y + x,              beside_identity, facts=constant(w)),
+    biased("its operand beside a convolution",        lambda y: x + y,              beside_identity, facts=constant(w)),
+    biased("a convolution beside a batch norm",       lambda y: y + _NORM,          beside_norm,     facts=constant(w)),
+    biased("a batch norm beside a convolution",       lambda y: _NORM + y,          beside_norm,     facts=constant(w)),
+)
+
+MOVING = table("conv",
+    biased("a stride of a convolution",               lambda y: t(y), strided),
+    biased("a 1x1 convolution strides first",         lambda y: y,    stride_first),
+    biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first),
+    one("a convolution of interleaved zeros",         c(j(x), w),     transposed),
+    one("a biased convolution of interleaved zeros",  c(j(x), w, b),  transposed),
 )
 # fmt: on
+
+LAWS = (*FOLDING, *COMPOSITION, *MOVING)

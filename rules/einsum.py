@@ -211,6 +211,11 @@ def gather_last(e: Einsum, t: Gather, x: Value, i: Value, y: Value) -> Value | N
     return Gather(at)(product, i)
 
 
+def _if_equal(x: Value, y: Value) -> Value | None:
+    """x, where both have one shape: a sum that broadcasts would count the smaller one once."""
+    return x if x.shape == y.shape else None
+
+
 # fmt: off
 DERIVATION = table("einsum",
     one("a sum of products is a contraction",            f(x * y),     contraction),
@@ -247,8 +252,8 @@ SPREADING = table("einsum",
 )
 
 FACTORS = table("einsum",
-    one("contractions of one operand (left)",            e(x, y) + e(x, z), lambda e, x, y, z: e(x, y + z)),
-    one("contractions of one operand (right)",           e(x, z) + e(y, z), lambda e, x, y, z: e(x + y, z)),
+    one("contractions of one operand (left)",            e(x, y) + e(x, z), lambda e, x, y, z: _if_equal(y, z) and e(x, y + z)),
+    one("contractions of one operand (right)",           e(x, z) + e(y, z), lambda e, x, y, z: _if_equal(x, y) and e(x + y, z)),
 )
 # fmt: on
 

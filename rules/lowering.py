@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from safegraph.derived.einsum import Einsum, by_matmul
+from safegraph.derived.einsum import Einsum, Linear, by_matmul
 from safegraph.derived.pointwise import Broadcast, Where
-from safegraph.law import any_of, one, table, variables
+from safegraph.derived.pool import MaxPool
+from safegraph.law import any_of, constant, one, table, variables
 from safegraph.op import TensorType
-from safegraph.ops import Binary, Repeat, Select, Unsqueeze
+from safegraph.ops import Binary, Repeat, Select, Stride, Unsqueeze
 from safegraph.rules.einsum import other
-from safegraph.value import Value
+from safegraph.value import Value, permute, reshape
 
-x, y, z = variables("x y z")
+x, y, z, w, a = variables("x y z w a")
 (b,) = any_of(Binary, "b")
 (s,) = any_of(Select, "s")
 (m,) = any_of(Broadcast, "m")
@@ -18,6 +19,8 @@ x, y, z = variables("x y z")
 (r,) = any_of(Repeat, "r")
 (u,) = any_of(Unsqueeze, "u")
 (c,) = any_of(Where, "c")
+(n,) = any_of(Linear, "n")
+(t,) = any_of(Stride, "t")
 
 
 def _if_same(value: Value, root: TensorType) -> Value | None:
@@ -28,10 +31,41 @@ def _leading(u: Unsqueeze) -> bool:
     return u.axes == tuple(range(len(u.axes)))
 
 
+def by_linear(e: Einsum, x: Value, y: Value) -> Value | None:
+    """A contraction of the last axis with a matrix, as `Linear`; the matrix in its layout (out, in)."""
+    if len(e.right) != 2 or not e.left or e.left[-1] not in e.right or e.left[-1] in e.out:
+        return None
+    outer = e.right[0] if e.right[1] == e.left[-1] else e.right[1]
+    if outer in e.left or e.out != (*e.left[:-1], outer):
+        return None
+    return Linear()(x, y if e.right[1] == e.left[-1] else permute(y, (1, 0)))
+
+
+def by_pooling(t: Stride, x: Value) -> Value | None:
+    """A stride of images as the maximum of windows of one element: runtimes keep their layout in it."""
+    steps = t.steps[2:]
+    if x.rank != 4 or t.steps[:2] != (1, 1) or x.dtype not in ("f32", "f64", "f16"):
+        return None
+    one_, none = (1,) * len(steps), (0,) * len(steps)
+    return MaxPool(one_, steps, none, none, one_)(x)
+
+
+def with_bias(x: Value, w: Value, b: Value, root: TensorType) -> Value | None:
+    """A bias of one axis that the sum repeats over all others."""
+    if b.rank > 0 and all(d == 1 for d in b.shape[:-1]) and b.shape[-1] == root.shape[-1]:
+        return Linear()(x, w, reshape(b, b.shape[-1:]))
+    return None
+
+
 # fmt: off
 LAWS = table("lowering",
     one("a contraction by matmul",                     e(x, y),       lambda e, x, y: by_matmul(e, x, y)),
     one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: by_matmul(other(e), y, x)),
+    one("a contraction by linear",                     e(x, y),       by_linear, facts=constant(y)),
+    one("a contraction by linear, operands exchanged", e(y, x),       lambda e, x, y: by_linear(other(e), x, y), facts=constant(y)),
+    one("a linear map with a bias",                    n(x, w) + r(a), lambda x, w, a, root: with_bias(x, w, a, root)),
+    one("a bias with a linear map",                    r(a) + n(x, w), lambda x, w, a, root: with_bias(x, w, a, root)),
+    one("a stride by pooling",                         t(x),          by_pooling),
     one("a binary op broadcasts",                      b(x, y),       lambda b, x, y: Broadcast(b.kind)(x, y)),
     one("a select broadcasts",                         s(x, y, z),    lambda x, y, z: Where()(x, y, z)),
     one("broadcasting repeats (left)",                 m(r(x), y),    lambda m, x, y, root: _if_same(m(x, y), root)),

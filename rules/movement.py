@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from safegraph.derived.pointwise import Activation
+from safegraph.dtypes import to_numpy
 from safegraph.law import Law, any_of, one, table, variables
-from safegraph.op import Op
+from safegraph.op import OPS, Op
 from safegraph.ops import (
     Binary,
     Cast,
     Group,
     Movement,
+    Pad,
     Permute,
     Reduce,
     Repeat,
@@ -20,7 +25,17 @@ from safegraph.ops import (
     Ungroup,
     Unsqueeze,
 )
-from safegraph.value import Value, apply, permute, squeeze, unsqueeze
+from safegraph.value import (
+    Value,
+    apply,
+    group,
+    interleave,
+    pad,
+    permute,
+    reduce,
+    squeeze,
+    unsqueeze,
+)
 
 x, y, z = variables("x y z")
 (s,) = any_of(Slice, "s")
@@ -33,6 +48,7 @@ x, y, z = variables("x y z")
 
 # Movement that only renames places goes up, to the results, where it meets its inverse;
 # movement that drops elements goes down, to the inputs.
+ACTIVATIONS = tuple(op for op in OPS.values() if issubclass(op, Activation))
 UP: tuple[type[Movement], ...] = (Permute, Group, Ungroup, Squeeze, Unsqueeze, Repeat)
 DOWN: tuple[type[Movement], ...] = (Slice, Stride)
 
@@ -41,7 +57,7 @@ def _through_pointwise(cls: type[Op], *, up: bool) -> tuple[Law, ...]:
     """Every element is mapped by itself, so it does not matter where it stands."""
     (m,) = any_of(cls, "m")
     laws: list[Law] = []
-    for pointwise in (Unary, Cast):
+    for pointwise in (Unary, Cast, *ACTIVATIONS):
         (h,) = any_of(pointwise, "h")
         inner, outer = h(m(x)), m(h(x))
         left, right = (inner, outer) if up else (outer, inner)
@@ -127,11 +143,87 @@ def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after) -> Value | None: 
     return after(apply(Slice(tuple(starts), tuple(stops)), x))
 
 
+def reduce_permute(f: Reduce, p: Permute, x: Value) -> Value:
+    """Reduce the axes where they were before."""
+    return permute(reduce(x, [p.order[axis] for axis in f.axes], f.kind), p.order)
+
+
+def reduce_unsqueeze(f: Reduce, u: Unsqueeze, x: Value) -> Value:
+    """New axes have one element: only the others are reduced."""
+    kept = [axis for axis in range(x.rank + len(u.axes)) if axis not in u.axes]
+    return unsqueeze(reduce(x, [kept.index(axis) for axis in f.axes if axis in kept], f.kind), u.axes)
+
+
+def reduce_squeeze(f: Reduce, q: Squeeze, x: Value) -> Value:
+    """Reduce before axes of size 1 are dropped."""
+    kept = [axis for axis in range(x.rank) if axis not in q.axes]
+    return squeeze(reduce(x, [kept[axis] for axis in f.axes], f.kind), q.axes)
+
+
+def reduce_group(f: Reduce, g: Group, x: Value) -> Value:
+    """A reduction of a grouped axis is one of all its parts."""
+    ends = [sum(g.runs[: i + 1]) for i in range(len(g.runs))]
+    axes = [a for i in f.axes for a in range(ends[i] - g.runs[i], ends[i])]
+    return group(reduce(x, axes, f.kind), g.runs)
+
+
+def reduce_reduce(f: Reduce, h: Reduce, x: Value) -> Value | None:
+    """Two reductions of a kind are one over both sets of axes."""
+    if f.kind != h.kind or set(f.axes) & set(h.axes):
+        return None
+    return reduce(x, (*f.axes, *h.axes), f.kind)
+
+
+def pad_pointwise(h: Op, a: Pad, x: Value) -> Value | None:
+    """A border is mapped to a border of the mapped number."""
+    fill = h.run(np.full((1,), a.fill, to_numpy(x.dtype)))[0]
+    if fill.dtype != to_numpy(x.dtype) or fill != fill:
+        return None
+    return Pad(a.before, a.after, float(fill))(h(x))
+
+
+def interleaved(g: Group, a: Pad, x: Value) -> Value | None:
+    """Elements followed by zeros, in one axis: zeros between elements, and some at the end."""
+    steps, ends, at = [], [], 0
+    for n in g.runs:
+        own = range(at, at + n)
+        at += n
+        if any(a.before[i] != 0 for i in own) or any(a.after[i] != 0 for i in own[:-1]):
+            return None
+        grown = a.after[own[-1]]
+        if grown == 0:
+            steps.append(1)
+            ends.append(0)
+            continue
+        if n != 2 or x.shape[own[-1]] != 1 or not isinstance(grown, int):
+            return None
+        steps.append(grown + 1)
+        ends.append(grown)
+    plain = g(x)
+    return pad(interleave(plain, steps, a.fill), [0] * len(ends), ends, a.fill)
+
+
 (g,) = any_of(Group, "g")
 (v,) = any_of(Ungroup, "v")
+(a,) = any_of(Pad, "a")
+(h2,) = any_of(Reduce, "h")
 
 # fmt: off
 UPWARDS = table("movement", *(_through_pointwise(cls, up=True) for cls in UP))
+
+REDUCTIONS = table("movement",
+    one("a reduction of a permute",      f(p(x)),  reduce_permute),
+    one("a reduction of an unsqueeze",   f(u(x)),  reduce_unsqueeze),
+    one("a reduction of a squeeze",      f(q(x)),  reduce_squeeze),
+    one("a reduction of a group",        f(g(x)),  reduce_group),
+    one("a reduction of a reduction",    f(h2(x)), reduce_reduce),
+)
+
+BORDERS = table("movement",
+    *(one(f"{cls.name} of a border", any_of(cls, "h")[0](a(x)), pad_pointwise, grade="exact")
+      for cls in (Unary, *ACTIVATIONS)),
+    one("zeros between elements",        g(a(x)),  interleaved, grade="exact"),
+)
 
 SLICES = table("movement",
     *(_through_pointwise(cls, up=False) for cls in DOWN),
@@ -145,4 +237,4 @@ SLICES = table("movement",
 )
 # fmt: on
 
-LAWS = (*UPWARDS, *SLICES)
+LAWS = (*UPWARDS, *REDUCTIONS, *BORDERS, *SLICES)

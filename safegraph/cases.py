@@ -125,6 +125,7 @@ class _Pool:
     def __init__(self, rng: np.random.Generator, sizes: Sizes, other: Sizes, numel: int) -> None:
         self.rng, self.sizes, self.other, self.numel = rng, sizes, other, numel
         self.values: list[Value] = []
+        self.arrays: list[np.ndarray] = []
         self.leaves: dict[str, np.ndarray] = {}
         self.constants: set[str] = set()
         self.numbers: dict[str, Any] = {}
@@ -148,6 +149,7 @@ class _Pool:
                 self.numbers[value.name] = array.dtype.type(number).item()
         self.leaves[value.name] = array
         self.values.append(value)
+        self.arrays.append(array)
 
     def op(self, cls: type[Op]) -> bool:
         """Try to add one op of a class."""
@@ -157,7 +159,7 @@ class _Pool:
         operands = self._operands(cls, count)
         try:
             op = cls.draw(rng, *(numeric(v.shape, self.sizes) for v in operands))
-            if op is None:
+            if op is None or not _meant_for(cls, operands):
                 return False
             with assuming() as assumptions:
                 value = apply(op, *operands)
@@ -166,11 +168,16 @@ class _Pool:
             bound = op.bind(self.sizes)
             types = [v.type.bind(self.sizes) for v in operands]
             fits &= bound.type(*types).shape == numeric(value.shape, self.sizes)
+            if not fits or not 0 < many <= self.numel or value.op is None or value in self.values:
+                return False
+            with np.errstate(all="ignore"):
+                array = np.asarray(bound.run(*(self.arrays[self.values.index(v)] for v in operands)))
         except (NotImplementedError, *_MISFITS):
             return False
-        if not fits or not 0 < many <= self.numel or value.op is None or value in self.values:
-            return False
+        if is_float(value.dtype) and not np.isfinite(array).all() and rng.random() < 0.9:
+            return False  # few: what comes out of NaN says little
         self.values.append(value)
+        self.arrays.append(array)
         return True
 
     def _operands(self, cls: type[Op], count: int) -> list[Value]:
@@ -202,6 +209,8 @@ def related(rng: np.random.Generator, shapes: Sequence[Shape]) -> Shape:
         return shape
     if style < 0.5:
         return tuple(shape[i] for i in rng.permutation(len(shape)))
+    if style < 0.65 and len(shape) > 1:  # one number for each channel
+        return (shape[1],) if rng.random() < 0.5 else (shape[1], *[1] * (len(shape) - 2))
     first, last = sorted(int(i) for i in rng.integers(0, len(shape) + 1, 2))
     first, last = (first, last) if rng.random() < 0.6 else (first, len(shape))
     ones = randomly(rng, (0.0, 0.0, 0.5, 0.7))

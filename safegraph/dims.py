@@ -364,6 +364,22 @@ def add_all(terms: Iterable[Dim]) -> Dim:
     return _intern(sp.expand(sp.Add(sp.Integer(number), *(n * s.expr for s, n in counts.items()))))
 
 
+def coefficients(dim: Dim) -> Mapping[Dim, int]:
+    """A size as a polynomial: product of free sizes (1 for the number) -> coefficient.
+
+    >>> coefficients(parse("3*n*m + 2*n + 5"))
+    {1: 5, n: 2, m*n: 3}
+    """
+    if isinstance(dim, int):
+        return {1: dim} if dim else {}
+    key = ("coefficients", dim, 0)
+    if key not in _MEMO:
+        terms = dim.expr.as_coefficients_dict().items()
+        found = {_intern(term): int(factor) for term, factor in terms}
+        _MEMO[key] = dict(sorted(found.items(), key=lambda item: (len(str(item[0])), str(item[0]))))
+    return _MEMO[key]
+
+
 # -- what is known of sizes -----------------------------------------------------------------------
 
 

@@ -443,6 +443,10 @@ class EGraph:
         cls = self.classes()
         return cls[a] == cls[b]
 
+    def is_constant(self, index: int) -> bool:
+        """Is it known, when the e-node is made, to depend on no input?"""
+        return index in self._constants
+
     @property
     def leaves(self) -> dict[int, str]:
         """The names of the leaf e-nodes by number."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 from safegraph.errors import ShapeError
@@ -199,7 +199,7 @@ class Law:
                 raise ValueError(
                     f"{self.name}: the right side has {', '.join(sorted(missing))}, the left has not"
                 )
-        elif unknown := set(_parameters(self.right)) - self._scope:
+        elif unknown := {n for n, needed in _parameters(self.right).items() if needed} - self._scope:
             raise ValueError(f"{self.name}: no variable is called {', '.join(sorted(unknown))}")
 
     @property
@@ -230,7 +230,8 @@ class Law:
                     return None
             if isinstance(self.right, Term | Var):
                 return _instance(self.right, scope)
-            return self.right(*(scope[n] for n in _parameters(self.right)))
+            names = _parameters(self.right)
+            return self.right(**{n: scope[n] for n in names if n in scope})
         except (ShapeError, _NoLaw):
             return None
 
@@ -264,8 +265,11 @@ def _resolve(item: Any, scope: Mapping[str, Any]) -> Any:
     return item
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
+@cache
+def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
+    """The parameters of a function, and whether each is needed: one with a default may be missing."""
+    found = inspect.signature(function).parameters
+    return {n: p.default is p.empty for n, p in found.items()}
 
 
 def _atoms(item: Any) -> Iterator[Var | OpVar]:

@@ -44,7 +44,9 @@ def light_model(name: str, *, seed: int = 0) -> onnx.ModelProto:
     kept = []
     for node in graph.node:
         if node.op_type == "ConstantOfShape":
-            weight = _weight(rng, tuple(map(int, shapes[node.input[0]])), roles.get(node.output[0], ""))
+            weight = _weight(
+                rng, tuple(map(int, shapes[node.input[0]])), roles.get(node.output[0], "")
+            )
             graph.initializer.append(numpy_helper.from_array(weight, node.output[0]))
         elif node.op_type == "Softmax":
             graph.output[0].name = node.input[0]
@@ -55,7 +57,9 @@ def light_model(name: str, *, seed: int = 0) -> onnx.ModelProto:
     graph.node.extend(kept)
     used = {name for node in kept for name in node.input}
     initializers = [t for t in graph.initializer if t.name in used]
-    inputs = [i for i in graph.input if i.name in used and i.name not in {t.name for t in initializers}]
+    inputs = [
+        i for i in graph.input if i.name in used and i.name not in {t.name for t in initializers}
+    ]
     del graph.initializer[:], graph.input[:]
     graph.initializer.extend(initializers)
     graph.input.extend(inputs)
@@ -66,7 +70,9 @@ def light_model(name: str, *, seed: int = 0) -> onnx.ModelProto:
 def light_input(model: onnx.ModelProto, *, seed: int = 1) -> dict[str, np.ndarray]:
     """A random image for a light model."""
     rng = np.random.default_rng(seed)
-    (image,) = (i for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer})
+    (image,) = (
+        i for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}
+    )
     shape = [d.dim_value for d in image.type.tensor_type.shape.dim]
     return {image.name: rng.standard_normal(shape).astype(np.float32)}
 

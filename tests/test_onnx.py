@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,19 @@ from safegraph.errors import FormatError, OutputError, UnsupportedError
 from safegraph.frontends.onnx import from_onnx, to_onnx
 from safegraph.frontends.onnx.table_in import TABLE
 from safegraph.op import OPS, Op, TensorType
-from safegraph.ops import BINARY, REDUCTIONS, UNARY, Binary, Fold, Interleave, Opaque, Pad, Reduce, Unary, Unfold
+from safegraph.ops import (
+    BINARY,
+    REDUCTIONS,
+    UNARY,
+    Binary,
+    Fold,
+    Interleave,
+    Opaque,
+    Pad,
+    Reduce,
+    Unary,
+    Unfold,
+)
 from safegraph.value import Value, apply, iota, parse_type, scalar, tensor
 from tests.models import LIGHT, light_input, light_model, light_path
 
@@ -48,14 +60,20 @@ def evaluate(dag: SafeDAG, feeds: Feeds) -> list[np.ndarray]:
     return list(dag.evaluate(**feeds).values())
 
 
-def node_model(op: str, inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 20, **attributes: Any) -> Any:
+def node_model(
+    op: str, inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 20, **attributes: Any
+) -> Any:
     """A model of one node; shapes as lists, None for an unknown one."""
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
     outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()]
     domain = attributes.pop("domain", "")
-    node = helper.make_node(op, list(inputs), list(outputs), name="the_node", domain=domain, **attributes)
+    node = helper.make_node(
+        op, list(inputs), list(outputs), name="the_node", domain=domain, **attributes
+    )
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(helper.make_graph([node], "one", infos, outs), opset_imports=opsets, ir_version=10)
+    return helper.make_model(
+        helper.make_graph([node], "one", infos, outs), opset_imports=opsets, ir_version=10
+    )
 
 
 # -- real models ----------------------------------------------------------------------------------
@@ -63,7 +81,9 @@ def node_model(op: str, inputs: dict[str, Any], outputs: dict[str, Any], opset: 
 HEAVY = ("bvlc_alexnet", "vgg19", "zfnet512")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in LIGHT])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in LIGHT]
+)
 def test_a_light_model_is_read_evaluated_and_written_equal(name: str) -> None:
     model = light_model(name)
     feeds = light_input(model)
@@ -84,7 +104,9 @@ def test_a_light_model_goes_through_as_shipped(name: str) -> None:
     assert not dag.unknown
     back = to_onnx(dag)
     onnx.checker.check_model(back)
-    assert [o.name for o in back.graph.output] == [o.name for o in onnx.load(light_path(name)).graph.output]
+    assert [o.name for o in back.graph.output] == [
+        o.name for o in onnx.load(light_path(name)).graph.output
+    ]
     assert light_path(name).read_bytes() == before
 
 
@@ -92,14 +114,16 @@ def gpt(torch: ModuleType) -> Any:
     """A block of a GPT, with a mask that is a buffer and shapes taken from the input."""
     nn, F = torch.nn, torch.nn.functional
 
-    class Block(nn.Module):  # type: ignore[name-defined,misc]
+    class Block(nn.Module):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.tokens, self.places = nn.Embedding(50, 32), nn.Embedding(64, 32)
             self.norm1, self.norm2 = nn.LayerNorm(32), nn.LayerNorm(32)
             self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
             self.wide, self.narrow = nn.Linear(32, 128), nn.Linear(128, 32)
-            self.register_buffer("mask", torch.tril(torch.ones(64, 64, dtype=torch.bool))[None, None])
+            self.register_buffer(
+                "mask", torch.tril(torch.ones(64, 64, dtype=torch.bool))[None, None]
+            )
 
         def forward(self, ids: Any) -> Any:
             batch, seq = ids.shape
@@ -125,7 +149,11 @@ def exported(tmp_path_factory: Any, torchvision_models: ModuleType) -> Callable[
 
     folder, done = tmp_path_factory.mktemp("exported"), {}
     models = {
-        "resnet18": (lambda: torchvision_models.resnet18(weights=None).eval(), (2, 3, 64, 64), {0: "batch"}),
+        "resnet18": (
+            lambda: torchvision_models.resnet18(weights=None).eval(),
+            (2, 3, 64, 64),
+            {0: "batch"},
+        ),
         "encoder": (encoder, (2, 7, 32), {0: "batch", 1: "seq"}),
         "gpt": (lambda: gpt(torch), (2, 7), {0: "batch", 1: "seq"}),
     }
@@ -142,7 +170,11 @@ def exported(tmp_path_factory: Any, torchvision_models: ModuleType) -> Callable[
             warnings.simplefilter("ignore")
             if dynamo:
                 sizes = {axis: torch.export.Dim(text, min=1, max=64) for axis, text in free.items()}
-                options: dict[str, Any] = {"dynamic_shapes": [sizes], "external_data": False, "verbose": False}
+                options: dict[str, Any] = {
+                    "dynamic_shapes": [sizes],
+                    "external_data": False,
+                    "verbose": False,
+                }
             else:
                 options = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": free}}
             torch.onnx.export(build(), (x,), str(path), dynamo=dynamo, **options)
@@ -172,7 +204,11 @@ def test_exports_of_torch_keep_free_sizes(
     back = to_onnx(dag)
     rng = np.random.default_rng(0)
     for shape in shapes:
-        x = rng.integers(0, 50, shape) if name == "gpt" else rng.standard_normal(shape).astype(np.float32)
+        x = (
+            rng.integers(0, 50, shape)
+            if name == "gpt"
+            else rng.standard_normal(shape).astype(np.float32)
+        )
         feeds = {dag.inputs[0].name: x}
         (want,) = run(path, feeds)
         assert error(evaluate(dag, feeds)[0], want) < 1e-4
@@ -188,16 +224,18 @@ def test_kinds_of_torch_s_tensors_are_read(exported: Any) -> None:
     dag = from_onnx(exported("gpt", True))
     assert [t.name for t in dag.kind("buffer")] == ["mask"]
     assert "tokens.weight" in [t.name for t in dag.kind("parameter")]
-    assert all(t.type.rank for t in dag.kind("parameter"))  # numbers that the exporter lifted are Scalars
+    assert all(
+        t.type.rank for t in dag.kind("parameter")
+    )  # numbers that the exporter lifted are Scalars
 
 
 # -- ONNX's own tests of its ops ------------------------------------------------------------------
 
 # Operands that are part of what SafeGraph calls the spec: constants in files, inputs in the tests.
 SPEC_OPERANDS = {
-    "Reshape": (1,), "Expand": (1,), "Slice": (1, 2, 3, 4), "Pad": (1, 2, 3), "Tile": (1,), "Squeeze": (1,),
-    "Unsqueeze": (1,), "CumSum": (1,), "Trilu": (1,), "Range": (0, 1, 2), "Split": (1,), "ConstantOfShape": (0,),
-    "Clip": (1, 2), "Dropout": (1, 2),
+    "Reshape": (1,), "Expand": (1,), "Slice": (1, 2, 3, 4), "Pad": (1, 2, 3), "Tile": (1,),
+    "Squeeze": (1,), "Unsqueeze": (1,), "CumSum": (1,), "Trilu": (1,), "Range": (0, 1, 2),
+    "Split": (1,), "ConstantOfShape": (0,), "Clip": (1, 2), "Dropout": (1, 2),
 }  # fmt: skip
 
 # Node tests with ops of the table that are carried as Opaque, by beginnings of their names.
@@ -213,7 +251,7 @@ OPAQUE = (
 )  # fmt: skip
 
 
-def with_constants(model: onnx.ModelProto, arrays: list[np.ndarray]) -> tuple[onnx.ModelProto, Feeds]:
+def with_constants(model: onnx.ModelProto, arrays: Sequence[Any]) -> tuple[onnx.ModelProto, Feeds]:
     """A node test with the operands that belong to the spec as initializers."""
     found = onnx.ModelProto()
     found.CopyFrom(model)
@@ -222,7 +260,9 @@ def with_constants(model: onnx.ModelProto, arrays: list[np.ndarray]) -> tuple[on
         places = (1,) if node.op_type.startswith("Reduce") else SPEC_OPERANDS.get(node.op_type, ())
         fixed |= {node.input[i] for i in places if i < len(node.input)}
     feeds = {i.name: np.asarray(a) for i, a in zip(model.graph.input, arrays, strict=True)}
-    found.graph.initializer.extend(numpy_helper.from_array(feeds[n], n) for n in feeds if n in fixed)
+    found.graph.initializer.extend(
+        numpy_helper.from_array(feeds[n], n) for n in feeds if n in fixed
+    )
     kept = [i for i in found.graph.input if i.name not in fixed]
     del found.graph.input[:]
     found.graph.input.extend(kept)
@@ -230,17 +270,25 @@ def with_constants(model: onnx.ModelProto, arrays: list[np.ndarray]) -> tuple[on
 
 
 def is_plain(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and (array.dtype.kind in "iubf" or array.dtype.name == "bfloat16")
+    return isinstance(array, np.ndarray) and (
+        array.dtype.kind in "iubf" or array.dtype.name == "bfloat16"
+    )
 
 
-def differs(got: list[np.ndarray], want: list[np.ndarray], rtol: float, atol: float) -> str:
+def differs(got: Any, want: Any, rtol: float, atol: float) -> str:
     """How results differ from what a test expects; nothing where they do not."""
     for g, w in zip(got, want, strict=True):
         if (g.dtype, g.shape) != (w.dtype, w.shape):
             return f"{g.dtype}{g.shape} in place of {w.dtype}{w.shape}"
         wide = w.dtype.name == "bfloat16"
         a, b = (x.astype(np.float64) if x.dtype.kind not in "iub" else x for x in (g, w))
-        loose = (2e-2, 2e-2) if wide else (2e-3, 2e-3) if w.dtype == np.float16 else (max(rtol, 1e-3), max(atol, 1e-5))
+        loose = (
+            (2e-2, 2e-2)
+            if wide
+            else (2e-3, 2e-3)
+            if w.dtype == np.float16
+            else (max(rtol, 1e-3), max(atol, 1e-5))
+        )
         if not np.allclose(a, b, *loose, equal_nan=a.dtype.kind == "f"):
             return "other values"
     return ""
@@ -255,15 +303,17 @@ def test_the_node_tests_of_onnx() -> None:
         cases = [c for c in load_model_tests(kind="node") if not c.name.endswith("_expanded")]
     failures, unknown, evaluated = [], [], 0
     for case in cases:
+        assert case.model is not None
+        assert case.data_sets is not None
         inputs, want = case.data_sets[0]
         ops = {n.op_type for n in case.model.graph.node}
-        if not ops <= set(TABLE) or not all(map(is_plain, (*inputs, *want))):
+        if (len(ops) == 1 and not ops <= set(TABLE)) or not all(map(is_plain, (*inputs, *want))):
             continue
         model, feeds = with_constants(case.model, inputs)
         try:
             dag = from_onnx(model)
-        except UnsupportedError as refused:  # 4-bit integers, other 8-bit floating-point types
-            assert "of ONNX type" in str(refused)
+        except UnsupportedError as reason:  # 4-bit integers, other 8-bit floating-point types
+            failures += [] if "of ONNX type" in str(reason) else [f"{case.name}: {reason}"]
             continue
         if dag.unknown:
             unknown.append(case.name)
@@ -310,7 +360,9 @@ def specs() -> Iterator[tuple[Op, list[TensorType]]]:
         if cls is Opaque or not cls.__module__.startswith("safegraph."):
             continue
         if issubclass(cls, Derived):
-            yield from ((op, [parse_type(t) for t in text.split(", ") if t]) for op, text in cls.examples)
+            yield from (
+                (op, [parse_type(t) for t in text.split(", ") if t]) for op, text in cls.examples
+            )
         if cls.arity[0] == 0 or (issubclass(cls, Derived) and cls.examples):
             continue
         count = 3 if cls.__name__ == "Select" else cls.arity[0] or 2
@@ -356,7 +408,10 @@ def test_every_op_is_written() -> None:
             continue
         # where the ranges of functions end at 0 or 1, stay inside
         kind = getattr(op, "kind", "")
-        feeds = {t.name: data(rng, t.type, positive=kind not in ("floor", "sign", "neg")) for t in dag.inputs}
+        feeds = {
+            t.name: data(rng, t.type, positive=kind not in ("floor", "sign", "neg"))
+            for t in dag.inputs
+        }
         if kind == "arccosh":
             feeds = {n: a + 1 for n, a in feeds.items()}
         if kind in NOT_IN_ONNX:
@@ -390,7 +445,9 @@ def test_every_op_is_written() -> None:
         (Pad((1, 0), (0, 2), 1), (2, 3)),
     ],
 )
-def test_windows_are_written_in_every_element_type(op: Op, shape: tuple[int, ...], dtype: str) -> None:
+def test_windows_are_written_in_every_element_type(
+    op: Op, shape: tuple[int, ...], dtype: str
+) -> None:
     dag = graph_of(op, [TensorType(dtype, shape)])
     feeds = {"x0": np.arange(np.prod(shape)).reshape(shape).astype(to_numpy(dtype))}
     assert differs(run(to_onnx(dag), feeds), evaluate(dag, feeds), 0, 0) == ""
@@ -428,7 +485,9 @@ def test_broadcasts_and_reductions_are_not_spelled_out() -> None:
     x, b = tensor("x", "f32[batch 3 4]"), tensor("b", "f32[4]")
     y = x * 2 + b
     dag = SafeDAG.from_values({"y": y.sum(1).squeeze(axes=(1,))}).expand()
-    assert [n.op_type for n in to_onnx(dag).graph.node] == ["Mul", "Add", "ReduceSum"]
+    model = to_onnx(dag)
+    assert [n.op_type for n in model.graph.node] == ["Mul", "Add", "ReduceSum"]
+    assert [len(t.dims) for t in model.graph.initializer] == [0, 1]  # the number 2, the axes
 
 
 # -- tensors and names ----------------------------------------------------------------------------
@@ -436,7 +495,8 @@ def test_broadcasts_and_reductions_are_not_spelled_out() -> None:
 
 def small() -> SafeDAG:
     rng = np.random.default_rng(0)
-    x, w, s, c = (tensor(n, t) for n, t in (("x", "f32[batch 4]"), ("net.w", "f32[4 3]"), ("s", "f32[3]"), ("c", "f32[3]")))
+    types = {"x": "f32[batch 16]", "net.w": "f32[16 64]", "s": "f32[64]", "c": "f32[64]"}
+    x, w, s, c = (tensor(name, type_) for name, type_ in types.items())
     leaves = [
         Tensor(v.name, kind, v.type, rng.standard_normal(v.shape).astype(np.float32))
         for v, kind in ((w, "parameter"), (s, "buffer"), (c, "const"))
@@ -452,13 +512,12 @@ def test_kinds_names_and_outputs_survive() -> None:
     }
     assert list(back.outputs) == ["net/out:0", "x_again"]
     assert back.outputs["x_again"] == "x"
-    assert str(back) == str(dag)
 
 
 def test_data_is_written_beside_the_model_and_read_lazily(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     dag = small()
-    x = np.ones((2, 4), np.float32)
+    x = np.ones((2, 16), np.float32)
     to_onnx(dag, path, external_data=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.onnx", "small.onnx.data"]
     assert len(path.read_bytes()) < 2000
@@ -472,7 +531,9 @@ def test_data_is_written_beside_the_model_and_read_lazily(tmp_path: Path) -> Non
 
 
 def test_names_of_sizes() -> None:
-    model = node_model("Relu", {"x": ["n_batch", "2*n_batch + 1", "time steps", None, "3d", "?"]}, {"y": None})
+    model = node_model(
+        "Relu", {"x": ["n_batch", "2*n_batch + 1", "time steps", None, "3d", "?"]}, {"y": None}
+    )
     dag = from_onnx(model)
     assert str(dag.types["x"]) == "f32[n_batch 2*n_batch+1 time_steps x_3 _3d x_5]"
     written = to_onnx(dag).graph.output[0].type.tensor_type.shape
@@ -511,9 +572,20 @@ def test_softmax_of_old_opsets_takes_axes_together() -> None:
 
 
 def test_an_unknown_op_goes_back_as_it_was() -> None:
-    attributes = {"mode": "fast", "sizes": [1, 2], "scale": 0.5, "names": ["a", "b"], "none": helper.make_tensor(
-        "t", TensorProto.INT8, [2], [3, 4])}  # fmt: skip
-    model = node_model("Frobnicate", {"x": ["n", 4]}, {"y": ["n", 2], "z": ["n"]}, domain="com.example", **attributes)
+    attributes: dict[str, Any] = {
+        "mode": "fast",
+        "sizes": [1, 2],
+        "scale": 0.5,
+        "names": ["a", "b"],
+        "table": helper.make_tensor("t", TensorProto.INT8, [2], [3, 4]),
+    }
+    model = node_model(
+        "Frobnicate",
+        {"x": ["n", 4]},
+        {"y": ["n", 2], "z": ["n"]},
+        domain="com.example",
+        **attributes,
+    )
     dag = from_onnx(model)
     assert [n.op.kind for n in dag.unknown] == ["com.example::Frobnicate"] * 2  # type: ignore[attr-defined]
     back = to_onnx(dag)
@@ -523,19 +595,21 @@ def test_an_unknown_op_goes_back_as_it_was() -> None:
     assert sorted(a.SerializeToString() for a in node.attribute) == sorted(
         a.SerializeToString() for a in original.attribute
     )
-    with pytest.raises(UnsupportedError, match="Frobnicate.*\n.*Frobnicate"):
+    with pytest.raises(UnsupportedError, match=r"Frobnicate.*\n.*Frobnicate"):
         dag.evaluate(x=np.zeros((1, 4), np.float32))
 
 
 def test_an_unknown_op_needs_a_shape() -> None:
     model = node_model("Frobnicate", {"x": ["n", 4]}, {"y": None}, domain="com.example")
-    with pytest.raises(FormatError, match="the_node.*shape of its result y"):
+    with pytest.raises(FormatError, match=r"the_node.*shape of its result y"):
         from_onnx(model)
 
 
 @pytest.mark.parametrize("opset", [11, 20, 23])
 def test_ops_that_only_onnx_has_keep_their_meaning(opset: int) -> None:
-    model = node_model("TopK", {"x": ["n", 6], "k": [1]}, {"best": ["n", 2], "places": None}, opset=opset, axis=1)
+    model = node_model(
+        "TopK", {"x": ["n", 6], "k": [1]}, {"best": ["n", 2], "places": None}, opset=opset, axis=1
+    )
     model.graph.initializer.append(numpy_helper.from_array(np.asarray([2]), "k"))
     model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
     del model.graph.input[1]
@@ -547,9 +621,13 @@ def test_ops_that_only_onnx_has_keep_their_meaning(opset: int) -> None:
 
 
 def test_a_left_out_operand_stays_left_out() -> None:
-    model = node_model("Resize", {"x": [1, 1, 2, 2], "s": [4]}, {"y": [1, 1, 4, 4]}, opset=13, mode="nearest")
+    model = node_model(
+        "Resize", {"x": [1, 1, 2, 2], "s": [4]}, {"y": [1, 1, 4, 4]}, opset=13, mode="nearest"
+    )
     model.graph.node[0].input[:] = ["x", "", "s"]
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray([1, 1, 2, 2], np.float32), "s"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.asarray([1, 1, 2, 2], np.float32), "s")
+    )
     del model.graph.input[1]
     x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
     dag = from_onnx(model)
@@ -558,15 +636,19 @@ def test_a_left_out_operand_stays_left_out() -> None:
 
 
 def test_control_flow_is_refused_with_all_nodes() -> None:
-    branch = helper.make_graph([], "b", [], [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])])
+    branch = helper.make_graph(
+        [], "b", [], [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])]
+    )
     nodes = [
-        helper.make_node("If", ["c"], [f"y{i}"], name=f"if{i}", then_branch=branch, else_branch=branch)
+        helper.make_node(
+            "If", ["c"], [f"y{i}"], name=f"if{i}", then_branch=branch, else_branch=branch
+        )
         for i in range(2)
     ]
     infos = [helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
     outs = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, [1]) for i in range(2)]
     model = helper.make_model(helper.make_graph(nodes, "g", infos, outs))
-    with pytest.raises(UnsupportedError, match="if0.*\n.*if1"):
+    with pytest.raises(UnsupportedError, match=r"if0.*\n.*if1"):
         from_onnx(model)
 
 
@@ -575,21 +657,25 @@ def test_control_flow_is_refused_with_all_nodes() -> None:
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
     good = to_onnx(small()).SerializeToString()
-    files = {"truncated": good[: len(good) // 2], "foreign": b"\x89PNG\r\n\x1a\n" + bytes(100), "empty": b""}
+    files = {
+        "truncated": good[: len(good) // 2],
+        "foreign": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "empty": b"",
+    }
     for name, content in files.items():
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(content)
         with pytest.raises(FormatError, match=f"{name}.onnx is no ONNX model"):
             from_onnx(path)
-    with pytest.raises(FormatError, match="there is no such file"):
+    with pytest.raises(FormatError, match=r"there is no such file"):
         from_onnx(tmp_path / "missing.onnx")
 
 
 def test_nothing_is_left_where_writing_fails(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"cannot be written"):
         to_onnx(small(), tmp_path / "no_folder" / "m.onnx")
     x = tensor("x", "f32[3]")
-    with pytest.raises(UnsupportedError, match="inv_gaussian"):
+    with pytest.raises(UnsupportedError, match=r"inv_gaussian"):
         to_onnx(SafeDAG.from_values({"y": x.inv_gaussian()}), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -597,12 +683,18 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path) -> None:
 def test_ops_of_other_formats_are_all_named() -> None:
     x = tensor("x", "f32[3]")
     odd = [apply(Opaque("torchscript", f"aten::odd{i}", (), 0, x.type), x) for i in range(2)]
-    with pytest.raises(UnsupportedError, match="aten::odd0(.|\n)*aten::odd1"):
+    with pytest.raises(UnsupportedError, match=r"aten::odd0(.|\n)*aten::odd1"):
         to_onnx(SafeDAG.from_values({"y": odd[0], "z": odd[1]}))
 
 
 def test_a_padding_that_depends_on_a_free_size_is_carried_along() -> None:
-    model = node_model("Conv", {"x": ["n", 3, "h", "w"], "k": [4, 3, 3, 3]}, {"y": None}, auto_pad="SAME_UPPER", strides=[2, 2])
+    model = node_model(
+        "Conv",
+        {"x": ["n", 3, "h", "w"], "k": [4, 3, 3, 3]},
+        {"y": None},
+        auto_pad="SAME_UPPER",
+        strides=[2, 2],
+    )
     assert [n.op.kind for n in from_onnx(model).unknown] == ["Conv"]  # type: ignore[attr-defined]
     model.graph.node[0].attribute[1].ints[:] = [1, 1]
     (node,) = from_onnx(model)

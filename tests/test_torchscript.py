@@ -50,14 +50,17 @@ from safegraph.ops import (
 from safegraph.value import parse_type
 
 # The folder of the tests is no package: models are loaded by their place.
-_SPEC = importlib.util.spec_from_file_location("torch_models", Path(__file__).parent / "torch_models.py")
+_SPEC = importlib.util.spec_from_file_location(
+    "torch_models", Path(__file__).parent / "torch_models.py"
+)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 models: Any = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(models)
 
 EVERY = [
-    name if name in models.SMALL else pytest.param(name, marks=pytest.mark.slow) for name in models.MODELS
+    name if name in models.SMALL else pytest.param(name, marks=pytest.mark.slow)
+    for name in models.MODELS
 ]
 
 
@@ -166,7 +169,9 @@ def test_reading_what_was_written_changes_nothing():
 # -- sizes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "type_"), [("convnet", "f32[batch 3 64 64]"), ("decoder", "i64[batch seq]")])
+@pytest.mark.parametrize(
+    ("name", "type_"), [("convnet", "f32[batch 3 64 64]"), ("decoder", "i64[batch seq]")]
+)
 def test_a_free_batch_size(name: str, type_: str):
     traced, x = models.traced(name)
     dag = from_torchscript(traced, type_)
@@ -199,23 +204,21 @@ def test_sizes_are_computed_in_the_source():
 
 
 def test_inputs_that_a_file_does_not_tell(tmp_path: Path):
-    class TwoRanks(nn.Module):
-        def forward(self, image: Tensor, scale: Tensor, places: Tensor) -> Tensor:
-            y = F.conv2d(image, torch.ones(4, 3, 2, 2)) * scale[None, :, None, None]
-            return y.index_select(0, places)
+    class TwoInputs(nn.Module):
+        def forward(self, image: Tensor, places: Tensor) -> Tensor:
+            return F.conv2d(image, torch.ones(4, 3, 2, 2)).index_select(0, places)
 
-    given = (torch.rand(2, 3, 5, 5), torch.rand(4), torch.tensor([1, 0]))
-    torch.jit.trace(TwoRanks(), given).save(tmp_path / "model.pt")
+    given = (torch.rand(2, 3, 5, 5), torch.tensor([1, 0]))
+    torch.jit.trace(TwoInputs(), given).save(tmp_path / "model.pt")
     dag = from_torchscript(tmp_path / "model.pt")
-    assert [str(t.type) for t in dag.inputs] == [
-        "f32[image_0 3 image_2 image_3]", "f32[4]", "i64[places_0]",
-    ]  # fmt: skip
+    types = [str(t.type) for t in dag.inputs]
+    assert types == ["f32[image_0 3 image_2 image_3]", "i64[places_0]"]
 
 
 def test_inputs_that_cannot_be_told(tmp_path: Path):
     class Impossible(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return F.conv1d(x, torch.ones(2, 3, 1)) + torch.ones(7) if x.dim() == 9 else x.view(2, 2, 2, 2, 2) @ x
+            return F.conv1d(x, torch.ones(2, 3, 1)) + torch.ones(7) + torch.ones(5)
 
     module = torch.jit.script(Impossible())
     module.save(tmp_path / "model.pt")
@@ -242,7 +245,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "integer + float":  (lambda x, y: x + y, L, B),
     "half * float":     (lambda x, y: x * y, H, A),
     "half * number":    (lambda x: x * 0.1 + 1, H),
-    "half * 0-d float": (lambda x, y: x * y.sum(), H, A),
+    "float * 0-d double": (lambda x: x * x.double().sum(), A),
     "integer * number": (lambda x: x * 1.5 + 2, L),
     "integer / integer": (lambda x: x / 2, L),
     "i32 + i64":        (lambda x, y: x.int() + y, L, L),
@@ -254,7 +257,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "number - x":       (lambda x: 1 - x, A),
     "number / x":       (lambda x: 1 / x, A),
     "powers":           (lambda x, y: x ** 2 + 2.0 ** x + y ** y, A, U),
-    "comparisons":      (lambda x, y: (x < y) | (x >= 1) & (y != 2) ^ (0.5 > x), A, B),
+    "comparisons":      (lambda x, y: (x < y) | (x >= 1) & (y != 2) ^ (x < 0.5), A, B),
     "where":            (lambda c, x: torch.where(c, x, 0.0) + torch.where(c, 1.0, 2.0), M, A),
     "masked_fill":      (lambda x, c: x.masked_fill(c, float("-inf")), A, M),
     "clamp":            (lambda x, y: x.clamp(-0.5, 0.5).clamp_min(0.1) + torch.clamp(x, min=y), A, B),
@@ -302,7 +305,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "baddbmm":          (lambda x: torch.baddbmm(x[:, :, :3], x, x.transpose(1, 2)), A),
     "einsum":           (lambda x, y: torch.einsum("bij,j->ib", x, y), A, B),
     "conv":             (lambda x: F.conv2d(x, W, padding=(1, 2), stride=2, dilation=2, groups=2), IMAGE),
-    "conv same":        (lambda x: F.conv2d(x, W[:, :, :2], padding="same", groups=2), IMAGE),
+    "conv same":        (lambda x: F.conv2d(x, W, padding="same", dilation=2, groups=2), IMAGE),
     "conv1d":           (lambda x: F.conv1d(x[:, :, 0], W[:, :, 0], groups=2), IMAGE),
     "transposed conv":  (lambda x: F.conv_transpose2d(x, W[:4], stride=2, padding=1, output_padding=1), IMAGE),
     "max pool":         (lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), IMAGE),
@@ -337,7 +340,11 @@ def flat(found: Any) -> list[Tensor]:
 
 
 def precision(tensor: Tensor) -> dict[str, float]:
-    return {"rtol": 2e-3, "atol": 2e-3} if tensor.dtype == torch.float16 else {"rtol": 1e-4, "atol": 1e-5}
+    return (
+        {"rtol": 2e-3, "atol": 2e-3}
+        if tensor.dtype == torch.float16
+        else {"rtol": 1e-4, "atol": 1e-5}
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -403,7 +410,9 @@ DERIVED = [
 
 
 def operand_types(operands: str) -> list[TensorType]:
-    return [parse_type(part + "]") for part in operands.replace(",", " ").split("]") if part.strip()]
+    return [
+        parse_type(part + "]") for part in operands.replace(",", " ").split("]") if part.strip()
+    ]
 
 
 def draw(rng: np.random.Generator, type_: TensorType) -> Any:
@@ -412,7 +421,9 @@ def draw(rng: np.random.Generator, type_: TensorType) -> Any:
     if type_.dtype == "bool":
         return rng.random(shape) < 0.5
     if type_.dtype.startswith(("i", "u")):
-        return rng.integers(1, 4, shape).astype(type_.dtype.replace("i", "int").replace("u", "uint"))
+        return rng.integers(1, 4, shape).astype(
+            type_.dtype.replace("i", "int").replace("u", "uint")
+        )
     return (0.05 + 0.9 * rng.random(shape)).astype({"f64": np.float64}.get(type_.dtype, np.float32))
 
 
@@ -457,7 +468,9 @@ def check_written(op: Op, types: list[TensorType]) -> None:
 def test_what_torch_lacks_is_written_by_definition(op: str, operands: str):
     from safegraph.derived import attention, conv, index, norm, pointwise, pool
 
-    scope = {k: c for m in (attention, conv, index, norm, pointwise, pool) for k, c in vars(m).items()}
+    scope = {
+        k: c for m in (attention, conv, index, norm, pointwise, pool) for k, c in vars(m).items()
+    }
     check_written(eval(op, scope), operand_types(operands))
 
 
@@ -467,7 +480,17 @@ def test_every_derived_op_has_an_example():
 
     written = {op for op in TABLE if issubclass(op, Derived)}
     missing = {op.__name__ for op in written - covered}
-    assert missing <= {"Einsum", "Matmul", "Linear", "Gemm", "Reshape", "Expand", "Concat", "Index", "Tile"}
+    assert missing <= {
+        "Einsum",
+        "Matmul",
+        "Linear",
+        "Gemm",
+        "Reshape",
+        "Expand",
+        "Concat",
+        "Index",
+        "Tile",
+    }
 
 
 def test_only_what_is_needed_is_written():
@@ -573,7 +596,7 @@ def test_control_flow_is_refused_with_all_places():
         from_torchscript(module, A)
     text = str(caught.value)
     assert "aten::Bool (if bool(x.sum() > 0)" in text
-    assert "prim::SetAttr (self.count = 3" in text
+    assert 'prim::SetAttr[name="count"]' in text
     assert len(caught.value.problems) == 2  # what depends on a refused value is not listed again
 
 
@@ -698,16 +721,24 @@ def test_a_graph_without_data_is_not_written():
 
 def test_names_of_other_formats():
     names = ["onnx::MatMul_12", "a", "a.b", "fc/weight:0", "block.0.weight", "training", "for"]
-    leaves = [Leaf(n, "parameter", TensorType("f32", (3,)), np.full(3, i, np.float32)) for i, n in enumerate(names)]
+    leaves = [
+        Leaf(n, "parameter", TensorType("f32", (3,)), np.full(3, i, np.float32))
+        for i, n in enumerate(names)
+    ]
     x = Leaf("input.1", "input", TensorType("f32", (3,)))
-    nodes = [Node(f"{i}", Binary("add"), (f"{i - 1}" if i else "input.1", n)) for i, n in enumerate(names)]
+    nodes = [
+        Node(f"{i}", Binary("add"), (f"{i - 1}" if i else "input.1", n))
+        for i, n in enumerate(names)
+    ]
     module = to_torchscript(SafeDAG([x, *leaves], nodes, [nodes[-1].name]))
     assert torch.equal(module(torch.zeros(3)), torch.full((3,), 21.0))
     assert {"onnx::MatMul_12", "a", "fc/weight:0", "block.0.weight"} <= set(module.state_dict())
     assert len(module.state_dict()) == len(names)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.bool]
+)
 def test_elements_survive(dtype: torch.dtype):
     tensor = (A * 3).to(dtype)
     array = to_array(tensor)

@@ -34,7 +34,11 @@ class ConvNet(nn.Module):
         widths = (3, 8, 16, 16, 32)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
-            layers += [nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1), nn.BatchNorm2d(b), nn.ReLU(True)]
+            layers += [
+                nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1),
+                nn.BatchNorm2d(b),
+                nn.ReLU(True),
+            ]
         self.features = nn.Sequential(*layers, nn.MaxPool2d(2))
         self.classifier = nn.Linear(widths[-1], 10)
         self.register_buffer("offset", torch.rand(10))
@@ -64,7 +68,9 @@ class Block(nn.Module):
         self.heads, self.fused = heads, fused
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(), nn.Linear(4 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(), nn.Linear(4 * width, width)
+        )
         self.register_buffer("mask", torch.tril(torch.ones(length, length)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +92,9 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """A small GPT: embeddings, decoder layers, logits with tied weights."""
 
-    def __init__(self, fused: bool = False, words: int = 50, width: int = 32, length: int = 16) -> None:
+    def __init__(
+        self, fused: bool = False, words: int = 50, width: int = 32, length: int = 16
+    ) -> None:
         super().__init__()
         self.word = nn.Embedding(words, width)
         self.place = nn.Embedding(length, width)

@@ -109,7 +109,7 @@ class Call:
         return inputs[at].name if at < len(inputs) and inputs[at] is not None else None  # type: ignore[union-attr]
 
     def ints(self, name: str, at: int | None = None) -> tuple[Dim, ...] | None:
-        """Integers or sizes: an attribute in old opsets, an operand in newer ones; None for neither."""
+        """Integers or sizes: an attribute in old opsets, an operand in newer ones, or neither."""
         self.read.add(name)
         found = self.node.attributes.get(name)
         if found is not None:
@@ -140,7 +140,9 @@ class Call:
             return () if keep_all else tuple(range(rank))
         return tuple(sorted(a % rank for a in axes))
 
-    def slices(self, rank: int) -> tuple[Sequence[Dim], Sequence[Dim], Sequence[int], Sequence[int]]:
+    def slices(
+        self, rank: int
+    ) -> tuple[Sequence[Dim], Sequence[Dim], Sequence[int], Sequence[int]]:
         """(starts, ends, axes, steps) of a Slice."""
         starts, ends = self.ints("starts", 1) or (), self.ints("ends", 2) or ()
         axes = self.numbers("axes", 3)
@@ -152,7 +154,9 @@ class Call:
         parts, count = self.ints("split", 1), self.attribute("num_outputs", len(self.node.outputs))
         if parts is not None:
             return parts
-        each = size // count if dims.divide(size, count) is not None else (size + count - 1) // count
+        each = (
+            size // count if dims.divide(size, count) is not None else (size + count - 1) // count
+        )
         return (*[each] * (count - 1), size - each * (count - 1))
 
 

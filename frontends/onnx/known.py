@@ -292,7 +292,7 @@ def _split(call: Call, x: Known, *_: Known) -> list[Known]:
     parts = call.split_sizes(x.values.shape[axis])
     if any(isinstance(n, Size) for n in parts):
         raise Undecided
-    stops = np.cumsum(parts)[:-1]
+    stops = np.cumsum(np.asarray(parts, np.int64))[:-1]
     return [Known(part, x.dtype) for part in np.split(x.values, stops, axis)]
 
 

@@ -45,7 +45,9 @@ def attributes_of(node: ir.Node, version: int) -> tuple[tuple[str, Any], ...]:
 def _plain(attribute: ir.Attr) -> Any:
     value = attribute.value
     if attribute.type in _PLAIN and not (isinstance(value, Sequence) and len(value) == 0):
-        found = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        found = (
+            tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        )
         if not any(isinstance(v, str) and v.startswith(_PROTO) for v in _items(found)):
             return found
     return _PROTO + b64encode(ir.to_proto(attribute).SerializeToString()).decode()
@@ -81,18 +83,20 @@ def needed(node: Node) -> int:
     op = node.op
     if not isinstance(op, Opaque) or op.format != "onnx" or "::" in op.kind:
         return 0
-    return onnx.defs.get_schema(op.kind, dict(op.attributes)[VERSION], "").since_version
+    return _since(op.kind, dict(op.attributes)[VERSION])
 
 
 def same_op(op_type: str, version: int, opset: int) -> bool:
-    """Does an op of ONNX's own mean the same in two opsets?"""
-    found = []
-    for number in (version, opset):
-        try:
-            found.append(onnx.defs.get_schema(op_type, number, "").since_version)
-        except onnx.defs.SchemaError:
-            return False
-    return found[0] == found[1]
+    """Does an op of ONNX's own domain mean the same in two opsets?  (One that ONNX lacks, yes.)"""
+    return _since(op_type, version) == _since(op_type, opset)
+
+
+def _since(op_type: str, opset: int) -> int:
+    """The opset that brought an op's meaning in this opset; 0 where ONNX has no such op."""
+    try:
+        return onnx.defs.get_schema(op_type, opset, "").since_version
+    except onnx.defs.SchemaError:
+        return 0
 
 
 def convert(
@@ -102,7 +106,9 @@ def convert(
     inputs = [ir.Value(name=f"in{i}", type=t, shape=s) for i, (t, s) in enumerate(types)]
     given = iter(inputs)
     operands = [None if x is None else next(given) for x in node.inputs]
-    copy = ir.Node("", node.op_type, operands, list(node.attributes.values()), num_outputs=len(node.outputs))
+    copy = ir.Node(
+        "", node.op_type, operands, list(node.attributes.values()), num_outputs=len(node.outputs)
+    )
     for i, out in enumerate(copy.outputs):
         out.name = f"out{i}"
     graph = ir.Graph(inputs, copy.outputs, nodes=[copy], opset_imports={"": version}, name="one")

@@ -2,8 +2,9 @@
 
 Initializers become `parameter` (floating point) or `const` (others), Constant nodes `const`, unless
 the file says otherwise (`safegraph.kind` in a tensor's metadata, which `to_onnx` writes, or what
-torch's exporter notes of its parameters and buffers); constants of rank 0 become `Scalar`.  What the model computes from shapes is folded into sizes (`known.py`).
-Data stays where it is until it is asked for.
+torch's exporter notes of its parameters and buffers); constants of rank 0 become `Scalar`.
+What the model computes from shapes is folded into sizes (`known.py`).  Data stays where it is until
+it is asked for.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from safegraph.dims import Dim
 from safegraph.dtypes import is_float
 from safegraph.errors import FormatError, ParseError, SafeGraphError, UnsupportedError
 from safegraph.frontends.onnx.call import Call, Unsayable, dtype_name
+from safegraph.frontends.onnx.inference import infer, shape_of
 from safegraph.frontends.onnx.known import LIMIT, Known, fold, known
 from safegraph.frontends.onnx.opaque import kind_of, opaque
 from safegraph.frontends.onnx.table_in import TABLE
 from safegraph.op import TensorType
-from safegraph.ops import Scalar
 from safegraph.value import Value, apply, scalar, tensor, unsqueeze, walk
 
 KIND, WHERE = "safegraph.kind", "safegraph.where"
@@ -62,7 +63,9 @@ def _load(source: Any) -> ir.Model:
     elif isinstance(source, str | Path):
         model = _open(Path(source))
     else:
-        raise FormatError(f"from_onnx takes a path, a ModelProto or an onnx_ir.Model, not {type(source).__name__}")
+        raise FormatError(
+            f"from_onnx takes a path, a ModelProto or an onnx_ir.Model, not {type(source).__name__}"
+        )
     if model.functions:
         from onnx_ir.passes.common import InlinePass
 
@@ -95,9 +98,13 @@ def _open(path: Path) -> ir.Model:
             file = Path(data.path)
             need = (data.offset or 0) + (data.length or data.nbytes)
             if not file.is_file() or file.stat().st_size < need:
-                problems.append(f"tensor {name}: {need} bytes of {file} are needed, which is missing or shorter")
+                problems.append(
+                    f"tensor {name}: {need} bytes of {file} are needed, which is missing or shorter"
+                )
     if problems:
-        raise FormatError(f"{path}: its external data is not complete; copy it beside the model", problems)
+        raise FormatError(
+            f"{path}: its external data is not complete; copy it beside the model", problems
+        )
     return model
 
 
@@ -105,8 +112,13 @@ def _refused(graph: ir.Graph) -> list[str]:
     """The nodes with subgraphs, and the inputs and initializers that are no tensors."""
     problems = []
     for node in graph:
-        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
-            problems.append(f"{kind_of(node)} at node {node.name or node.outputs[0].name}: control flow")
+        if any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for a in node.attributes.values()
+        ):
+            problems.append(
+                f"{kind_of(node)} at node {node.name or node.outputs[0].name}: control flow"
+            )
     for value in graph.inputs:
         if value.type is not None and not isinstance(value.type, ir.TensorType):
             problems.append(f"input {value.name}: {value.type} is no tensor")
@@ -128,14 +140,20 @@ def parse_dim(dim: Any, fallback: str) -> Dim:
 
 def _identifier(text: str) -> str:
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "size"
-    return f"_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in ("Max", "max") else name
+    return (
+        f"_{name}"
+        if name[0].isdigit() or keyword.iskeyword(name) or name in ("Max", "max")
+        else name
+    )
 
 
 class _Reader:
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
         self.opsets = dict(model.graph.opset_imports)
-        self.by_torch = any(TORCH_KIND in v.metadata_props for v in model.graph.initializers.values())
+        self.by_torch = any(
+            TORCH_KIND in v.metadata_props for v in model.graph.initializers.values()
+        )
         self.values: dict[str, Value] = {}  # by name in the file
         self.knowns: dict[str, Known] = {}
         self.constants: dict[str, ir.TensorProtocol] = {}
@@ -154,15 +172,21 @@ class _Reader:
             for name, value in self.graph.initializers.items():
                 self.add_constant(name, value.const_value, initializer=True)
             if self.problems:
-                raise UnsupportedError("this model holds what SafeGraph has no element type for", self.problems)
+                raise UnsupportedError(
+                    "this model holds what SafeGraph has no element type for", self.problems
+                )
             for node in self.graph:
                 self.add_node(node)
             outputs = {}
             for out in self.graph.outputs:
-                self.demand([self.value(out.name, "an output of the model")], out.name)
-                outputs[out.name] = self.values[out.name].name
+                found = self.value(out.name, "an output of the model")
+                self.demand([found])
+                outputs[out.name or ""] = found.name
         dag = SafeDAG(
-            list(self.tensors.values()), self.nodes, outputs, name=_identifier(self.graph.name or "graph")
+            list(self.tensors.values()),
+            self.nodes,
+            outputs,
+            name=_identifier(self.graph.name or "graph"),
         )
         return dag.prune()
 
@@ -170,15 +194,18 @@ class _Reader:
 
     def add_input(self, value: ir.Value) -> None:
         if value.dtype is None or value.shape is None:
-            raise FormatError(f"input {value.name} has no element type or shape; run ONNX shape inference on the file")
+            raise FormatError(
+                f"input {value.name} has no element type or shape; run shape inference on the file"
+            )
         shape = tuple(parse_dim(d, f"{value.name}_{i}") for i, d in enumerate(value.shape))
         try:
             type_ = TensorType(dtype_name(value.dtype), shape)
         except UnsupportedError as error:
             self.problems.append(f"input {value.name}: {error}")
             return
-        self.tensors[value.name] = Tensor(value.name, "input", type_)
-        self.values[value.name] = tensor(value.name, type_)
+        name = value.name or ""
+        self.tensors[name] = Tensor(name, "input", type_)
+        self.values[name] = tensor(name, type_)
 
     def add_constant(self, name: str, data: Any, *, initializer: bool) -> None:
         """An initializer or the result of a Constant node, from its ONNX tensor."""
@@ -218,7 +245,7 @@ class _Reader:
             raise FormatError(f"{where}: the value {name!r} is not computed before it is used")
         return self.values[name]
 
-    def demand(self, leaves: Iterable[Value], base: str) -> None:
+    def demand(self, leaves: Iterable[Value]) -> None:
         """Make nodes or tensors of the known values among these leaves."""
         for leaf in leaves:
             if leaf.name not in self.pending:
@@ -278,8 +305,8 @@ class _Reader:
         row = TABLE.get(call.op)
         if row is None:
             return None
-        found = row(call, *call.operands)
-        results = found if isinstance(found, tuple) else (found,)
+        result = row(call, *call.operands)
+        results = result if isinstance(result, tuple) else (result,)
         if any(call.used[len(results) :]) or call.overlooked():
             return None
         if folded is not None:
@@ -300,7 +327,7 @@ class _Reader:
     def emit(self, name: str, result: Value, where: str) -> None:
         """A term as nodes, the last one with this name."""
         order = walk([result])
-        self.demand([x for x in order if x.op is None], name)
+        self.demand(x for x in order if x.op is None)
         names: dict[Value, str] = {}
         for x in order:
             if x.op is None:
@@ -328,7 +355,7 @@ class _Reader:
 
     def opaque(self, call: Call, at: str) -> list[Value | None]:
         given = [x for x in call.operands if x is not None]
-        types = _infer(call, self.knowns)
+        types = infer(call, self.knowns)
         found: list[Value | None] = []
         for i, (out, used) in enumerate(zip(call.node.outputs, call.used, strict=True)):
             type_ = self.type_of(out, types.get(out.name or ""), at) if used else None
@@ -338,21 +365,26 @@ class _Reader:
 
     def type_of(self, out: ir.Value, inferred: onnx.TypeProto | None, at: str) -> TensorType:
         """The type of a result, by inference from its operands, else as the file has it."""
-        guess = None if inferred is None else ir.from_proto(inferred)
-        shapes = [s for s in (_shape_of(inferred), out.shape) if s is not None]
-        dtype = out.dtype or (guess.type.dtype if guess is not None and guess.type is not None else None)
+        guess: Any = None if inferred is None else ir.from_proto(inferred)
+        shapes = [s for s in (shape_of(inferred), out.shape) if s is not None]
+        dtype = out.dtype or (
+            guess.type.dtype if guess is not None and guess.type is not None else None
+        )
         if (out.type is not None and not isinstance(out.type, ir.TensorType)) or (
             inferred is not None and not inferred.HasField("tensor_type")
         ):
             raise UnsupportedError(f"{at}: its result {out.name} is no tensor")
         if not shapes or dtype is None:
             raise FormatError(
-                f"{at}: no table knows this op, and the file does not say the shape of its result {out.name}; "
-                "run the shape inference of the op's provider on the file, or name the shape in value_info"
+                f"{at}: no table knows this op, and the file does not say the shape of its result "
+                f"{out.name}; run the shape inference of the op's provider on the file, or name "
+                "the shape in value_info"
             )
         shape = []
         for i, candidates in enumerate(zip(*shapes, strict=False)):
-            known_ = [d for d in candidates if isinstance(d, int) or str(getattr(d, "value", d) or "")]
+            known_ = [
+                d for d in candidates if isinstance(d, int) or str(getattr(d, "value", d) or "")
+            ]
             shape.append(parse_dim(known_[0] if known_ else None, f"{out.name}_{i}"))
         return TensorType(dtype_name(dtype), tuple(shape))
 
@@ -374,44 +406,3 @@ def _constant(node: ir.Node, at: str) -> Any:
         case "value_int" | "value_ints":
             return ir.tensor(np.asarray(attribute.value, np.int64))
     raise UnsupportedError(f"{at}: a constant of {attribute.name} is no tensor of numbers")
-
-
-def _shape_of(proto: onnx.TypeProto | None) -> list[Any] | None:
-    if proto is None or not proto.tensor_type.HasField("shape"):
-        return None
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in proto.tensor_type.shape.dim]
-
-
-def _infer(call: Call, knowns: dict[str, Known]) -> dict[str, onnx.TypeProto]:
-    """What ONNX infers of one node from our types of its operands; names of its own are left out."""
-    names = [x.name or "" if x is not None else "" for x in call.node.inputs]
-    infos, tensors = [], []
-    for name, value in dict(zip(names, call.operands, strict=False)).items():
-        if value is None:
-            continue
-        element = int(ir.tensor(np.zeros((), _numpy(value.dtype))).dtype)
-        infos.append(onnx.helper.make_tensor_value_info(name, element, [d if isinstance(d, int) else str(d) for d in value.shape]))
-        if name in knowns and knowns[name].is_number:
-            tensors.append(onnx.numpy_helper.from_array(knowns[name].array(), name))
-    outputs = [onnx.ValueInfoProto(name=v.name or "") for v in call.node.outputs if v.name]
-    graph = onnx.helper.make_graph([ir.to_proto(call.node)], "one", infos, outputs, tensors)
-    opset = onnx.helper.make_opsetid(call.domain, call.version)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:
-        return {}
-    found = {}
-    for info in (*inferred.graph.output, *inferred.graph.value_info):
-        for dim in info.type.tensor_type.shape.dim:
-            if dim.dim_param.startswith("unk__"):
-                dim.ClearField("dim_param")
-        if info.type.WhichOneof("value"):
-            found[info.name] = info.type
-    return found
-
-
-def _numpy(dtype: str) -> np.dtype:
-    from safegraph.dtypes import to_numpy
-
-    return to_numpy(dtype)

@@ -60,7 +60,7 @@ def to_torchscript(dag: SafeDAG, path: str | Path | None = None) -> torch.jit.Sc
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """torch marks all of `torch.jit` as deprecated; reading and writing it is our subject."""
+    """Torch marks all of `torch.jit` as deprecated; reading and writing it is our subject."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`?torch.jit", DeprecationWarning)
         yield

@@ -24,7 +24,11 @@ CHANGING = {"aten::to", "aten::argmax", "aten::argmin", "aten::type_as"}
 
 
 def infer(
-    module: Any, graph: Any, given: Sequence[Any], types: Sequence[TensorType | None], defaults: Sequence[Any]
+    module: Any,
+    graph: Any,
+    given: Sequence[Any],
+    types: Sequence[TensorType | None],
+    defaults: Sequence[Any],
 ) -> SafeDAG:
     """The graph for the ranks whose ops need the least of free sizes; FormatError where none fits."""
     from safegraph.frontends.torchscript.read import Reader
@@ -58,12 +62,17 @@ def infer(
         if not dag.assumptions:
             break
     if best is None:
-        raise FormatError(f"no shapes were found that fit all ops; {advice}. Rank {RANKS[0]}: {first_error}")
+        raise FormatError(
+            f"no shapes were found that fit all ops; {advice}. Rank {RANKS[0]}: {first_error}"
+        )
     return best[1]
 
 
 def _is_tensor(value: Any) -> bool:
-    return "Tensor" in (str(value.type()), str(value.type()).removeprefix("Optional[").removesuffix("]"))
+    return "Tensor" in (
+        str(value.type()),
+        str(value.type()).removeprefix("Optional[").removesuffix("]"),
+    )
 
 
 def _unified(read: Any, types: list[TensorType | None]) -> SafeDAG:
@@ -84,7 +93,11 @@ def _solved(assumptions: Any) -> dict[str, Dim]:
             continue
         a, b = substitute(a, found), substitute(b, found)
         for name, other in ((a, b), (b, a)):
-            if isinstance(name, Size) and str(name).isidentifier() and not _mentions(other, str(name)):
+            if (
+                isinstance(name, Size)
+                and str(name).isidentifier()
+                and not _mentions(other, str(name))
+            ):
                 found = {n: substitute(d, {str(name): other}) for n, d in found.items()}
                 found[str(name)] = other
                 break

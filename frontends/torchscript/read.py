@@ -45,14 +45,22 @@ class _Refused:
 REFUSED = _Refused()
 
 
-def read(source: str | Path | torch.jit.ScriptModule | torch.jit.ScriptFunction, inputs: Any) -> SafeDAG:
+def read(
+    source: str | Path | torch.jit.ScriptModule | torch.jit.ScriptFunction, inputs: Any
+) -> SafeDAG:
     """See `from_torchscript`."""
     from safegraph.frontends.torchscript.infer import infer
 
     module = _load(source) if isinstance(source, str | Path) else source
     if not isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        hint = ": trace it first, torch.jit.trace(model, example)" if isinstance(module, torch.nn.Module) else ""
-        raise FormatError(f"expected a TorchScript module or the path of one, not {type(module).__name__}{hint}")
+        hint = (
+            ": trace it first, torch.jit.trace(model, example)"
+            if isinstance(module, torch.nn.Module)
+            else ""
+        )
+        raise FormatError(
+            f"expected a TorchScript module or the path of one, not {type(module).__name__}{hint}"
+        )
     graph = module.inlined_graph
     given = list(graph.inputs())[isinstance(module, torch.jit.ScriptModule) :]
     types = _types_of(inputs, given) if inputs is not None else [_recorded(v) for v in given]
@@ -69,7 +77,9 @@ def _load(path: str | Path) -> torch.jit.ScriptModule:
         return torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FormatError(f"{path} is not a whole TorchScript file (torch.jit.save writes those): {reason}") from error
+        raise FormatError(
+            f"{path} is not a whole TorchScript file (torch.jit.save writes those): {reason}"
+        ) from error
 
 
 def _types_of(inputs: Any, given: Sequence[Any]) -> list[TensorType | None]:
@@ -77,7 +87,9 @@ def _types_of(inputs: Any, given: Sequence[Any]) -> list[TensorType | None]:
     items = [inputs] if isinstance(inputs, torch.Tensor | str | TensorType) else list(inputs)
     if len(items) > len(given):
         names = ", ".join(v.debugName() for v in given)
-        raise FormatError(f"the module has {len(given)} inputs ({names}), {len(items)} were given in inputs=")
+        raise FormatError(
+            f"the module has {len(given)} inputs ({names}), {len(items)} were given in inputs="
+        )
     found: list[TensorType | None] = []
     for item in items:
         match item:
@@ -89,7 +101,9 @@ def _types_of(inputs: Any, given: Sequence[Any]) -> list[TensorType | None]:
                 found.append(item)
             case _:
                 kind = type(item).__name__
-                raise FormatError(f"inputs= has a {kind}; give tensors, or types as text: f32[batch 3 224 224]")
+                raise FormatError(
+                    f"inputs= has a {kind}; give tensors, or types as text: f32[batch 3 224 224]"
+                )
     return found + [None] * (len(given) - len(found))
 
 
@@ -103,7 +117,9 @@ def _recorded(value: Any) -> TensorType | None:
 
 def _defaults(module: Any, number: int) -> list[tuple[bool, Any]]:
     """For each input whether it has a default value, and which."""
-    schema = module.schema if isinstance(module, torch.jit.ScriptFunction) else module.forward.schema
+    schema = (
+        module.schema if isinstance(module, torch.jit.ScriptFunction) else module.forward.schema
+    )
     arguments = schema.arguments[-number:] if number else []
     return [(a.has_default_value(), a.default_value) for a in arguments]
 
@@ -136,14 +152,18 @@ class Reader:
             "prim::If": self._branch,
             "prim::Loop": self._loop,
             "prim::SetAttr": partial(self._refuse, "it changes the state of the module"),
-            "prim::RaiseException": partial(self._refuse, "the module always raises an exception here"),
+            "prim::RaiseException": partial(
+                self._refuse, "the module always raises an exception here"
+            ),
             "prim::CallMethod": partial(self._refuse, "a call that cannot be inlined"),
             "prim::CallFunction": partial(self._refuse, "a call that cannot be inlined"),
         }
 
     # -- the walk ---------------------------------------------------------------------------------
 
-    def run(self, types: Sequence[TensorType | None], defaults: Sequence[tuple[bool, Any]]) -> SafeDAG:
+    def run(
+        self, types: Sequence[TensorType | None], defaults: Sequence[tuple[bool, Any]]
+    ) -> SafeDAG:
         """The graph for inputs of these types (None: the default value)."""
         given = list(self.graph.inputs())
         if isinstance(self.module, torch.jit.ScriptModule):
@@ -159,9 +179,13 @@ class Reader:
         with assuming() as assumptions:
             self._block(self.graph)
         if self.problems:
-            raise UnsupportedError(f"{len(self.problems)} parts of the module are no graph of tensors:", self.problems)
+            raise UnsupportedError(
+                f"{len(self.problems)} parts of the module are no graph of tensors:", self.problems
+            )
         outputs = dict(self._outputs())
-        dag = SafeDAG(list(self.tensors.values()), self.nodes, outputs, name=_graph_name(self.module))
+        dag = SafeDAG(
+            list(self.tensors.values()), self.nodes, outputs, name=_graph_name(self.module)
+        )
         dag.assumptions.update(assumptions)  # also what sizes were folded with
         return dag
 
@@ -198,7 +222,9 @@ class Reader:
             except SafeGraphError as error:
                 raise type(error)(f"{kind} ({_place(node)}): {error}") from error
             except (IndexError, ValueError) as error:  # a row was given fewer axes than it expects
-                raise ShapeError(f"{kind} ({_place(node)}) does not fit its operands: {error}") from error
+                raise ShapeError(
+                    f"{kind} ({_place(node)}) does not fit its operands: {error}"
+                ) from error
 
     def _bind(self, value: Any, found: Any, storage: frozenset[int] | None = None) -> None:
         name = value.debugName()
@@ -208,7 +234,9 @@ class Reader:
             for i in self.storage[name]:
                 self.sharing.setdefault(i, []).append(name)
 
-    def _bind_all(self, node: Any, found: Sequence[Any], storage: frozenset[int] | None = None) -> None:
+    def _bind_all(
+        self, node: Any, found: Sequence[Any], storage: frozenset[int] | None = None
+    ) -> None:
         for value, one in zip(node.outputs(), found, strict=True):
             self._bind(value, one, storage)
 
@@ -291,7 +319,9 @@ class Reader:
     def _operation(self, node: Any) -> None:
         kind = node.kind()
         arguments = self._arguments(node)
-        shared = frozenset[int]().union(*(self.storage.get(v.debugName(), ()) for v in node.inputs()))
+        shared = frozenset[int]().union(
+            *(self.storage.get(v.debugName(), ()) for v in node.inputs())
+        )
         if kind in sizes.STRUCTURE:
             found = sizes.STRUCTURE[kind](*arguments)
             self._bind_all(node, found if kind in sizes.UNPACKING else [found], shared)
@@ -323,7 +353,9 @@ class Reader:
                 for a, s in zip(arguments, schema.arguments, strict=True)
             ]
         row = TABLE.get(f"{kind}.{schema.overload_name}") or TABLE.get(kind)
-        found = row.call(arguments, dict(zip(names, arguments, strict=True))) if row else NotImplemented
+        found = (
+            row.call(arguments, dict(zip(names, arguments, strict=True))) if row else NotImplemented
+        )
         several = node.outputsSize() > 1
         if found is NotImplemented:
             found = carry(kind, schema, arguments)
@@ -374,12 +406,20 @@ class Reader:
         overload = f"{plain}.{schema.overload_name}"
         if not isinstance(target, Value) or (plain not in TABLE and overload not in TABLE):
             raise UnsupportedError("it writes to its operand, in a way that no table knows")
-        if target.op is None and target.name in self.tensors and self.tensors[target.name].kind != "input":
+        if (
+            target.op is None
+            and target.name in self.tensors
+            and self.tensors[target.name].kind != "input"
+        ):
             raise UnsupportedError(f"it changes the {self.tensors[target.name].kind} {target.name}")
         written = next(iter(node.inputs())).debugName()
         renamed = self._same_memory(node, written, target)
         (result,) = self._apply(plain, node, schema, arguments)
-        kept = expand(cast(result, target.dtype), target.shape) if isinstance(result, Value) else result
+        kept = (
+            expand(cast(result, target.dtype), target.shape)
+            if isinstance(result, Value)
+            else result
+        )
         result = self._emitted(kept, "cast", _scope(node), {})
         for name in renamed:
             self.values[name] = result
@@ -466,11 +506,8 @@ def _place(node: Any) -> str:
     lines = [line.strip() for line in node.sourceRange().splitlines() if line.strip()]
     marked = next((i for i, line in enumerate(lines) if "~" in line and "<--- HERE" in line), None)
     line = lines[marked - 1] if marked else next(iter(lines), "")
-    return ", ".join(part for part in (_scope(node), line) if part) or f"value {_results(node)}"
-
-
-def _results(node: Any) -> str:
-    return ", ".join(f"%{v.debugName()}" for v in node.outputs())
+    text = str(node).strip().partition(" # ")[0].removeprefix("= ")
+    return ", ".join(part for part in (_scope(node), line) if part) or text
 
 
 def _graph_name(module: Any) -> str:

@@ -24,7 +24,9 @@ def fold(kind: str, arguments: Sequence[Any]) -> Any:
     plain = [_number(a) for a in arguments]
     if any(isinstance(a, Value) for a in plain):
         if kind in READING:
-            raise UnsupportedError("it reads the value of a tensor, which is not known before the run")
+            raise UnsupportedError(
+                "it reads the value of a tensor, which is not known before the run"
+            )
         if kind not in LISTS:
             return NotImplemented
     return FOLDED[kind](*plain)
@@ -35,13 +37,17 @@ def _number(found: Any) -> Any:
     return found.op.value if isinstance(found, Value) and isinstance(found.op, Scalar) else found
 
 
-def _compare(numbers: Callable[[Any, Any], bool], sizes: Callable[[Any, Any], bool | None]) -> Callable[..., bool]:
+def _compare(
+    numbers: Callable[[Any, Any], bool], sizes: Callable[[Any, Any], bool | None]
+) -> Callable[..., bool]:
     def compare(a: Any, b: Any) -> bool:
         if not isinstance(a, Size) and not isinstance(b, Size):
             return bool(numbers(a, b))
         found = sizes(a, b)
         if found is None:
-            raise UnsupportedError(f"it depends on the sizes {a} and {b}: give static shapes in inputs=")
+            raise UnsupportedError(
+                f"it depends on the sizes {a} and {b}: give static shapes in inputs="
+            )
         return found
 
     return compare
@@ -58,14 +64,18 @@ def _divided(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
         return a / b
     exact = divide(a, b) if isinstance(a, int | Size) and isinstance(b, int | Size) else None
     if exact is None:
-        raise UnsupportedError(f"it divides the size {a} by {b} with a fraction: give static shapes in inputs=")
+        raise UnsupportedError(
+            f"it divides the size {a} by {b} with a fraction: give static shapes in inputs="
+        )
     return exact
 
 
 def _real(function: Callable[[Any], Any]) -> Callable[..., Any]:
     def apply(x: Any) -> Any:
         if isinstance(x, Size):
-            raise UnsupportedError(f"it computes with the size {x} as a real number: give static shapes in inputs=")
+            raise UnsupportedError(
+                f"it computes with the size {x} as a real number: give static shapes in inputs="
+            )
         return function(x)
 
     return apply
@@ -104,7 +114,9 @@ def _smallest(a: Any, b: Any = None) -> Any:
         if isinstance(item, Size) or isinstance(result, Size):
             first, second = at_least(item, result), at_least(result, item)
             if not first and not second:
-                raise UnsupportedError(f"it takes the smaller of {result} and {item}: give static shapes in inputs=")
+                raise UnsupportedError(
+                    f"it takes the smaller of {result} and {item}: give static shapes in inputs="
+                )
             result = result if first else item
         else:
             result = min(result, item)

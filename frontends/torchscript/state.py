@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import re
 from typing import Any
 
@@ -48,7 +49,9 @@ def _path(name: str, leaves: set[str], taken: set[str]) -> list[str]:
     above = {".".join(parts[:i]) for i in range(1, len(parts))}
     if not all(parts) or above & leaves:
         parts = [re.sub(r"\W", "_", name)]
-    free = [f"{p}_" if hasattr(torch.nn.Module, p) or p in ("training", "forward") else p for p in parts]
+    free = [
+        f"{p}_" if hasattr(torch.nn.Module, p) or p in ("training", "forward") else p for p in parts
+    ]
     while ".".join(free) in taken:
         free[-1] += "_"
     return free
@@ -56,7 +59,7 @@ def _path(name: str, leaves: set[str], taken: set[str]) -> list[str]:
 
 def _attribute(place: str, part: str) -> str:
     """TorchScript reaches by getattr what is no name in Python, such as the modules of a Sequential."""
-    plain = re.fullmatch(r"[A-Za-z_]\w*", part) and not part.startswith("__")
+    plain = re.fullmatch(r"[A-Za-z]\w*|_[A-Za-z]\w*", part) and not keyword.iskeyword(part)
     return f"{place}.{part}" if plain else f"getattr({place}, {json.dumps(part)})"
 
 

@@ -34,7 +34,7 @@ _CARRIERS = {"bf16": torch.int16, "f8e4m3": torch.int8, "f8e5m2": torch.int8}
 
 
 def torch_dtype(short: str) -> torch.dtype:
-    """torch's element type of a short name."""
+    """Torch's element type of a short name."""
     return _TORCH[short]
 
 
@@ -53,7 +53,9 @@ def short_name(dtype: torch.dtype) -> str:
 def from_number(number: int) -> str:
     """The short name of the number by which a graph writes an element type."""
     if number not in _NUMBERS:
-        raise FormatError(f"the graph names the element type number {number}, which is not supported")
+        raise FormatError(
+            f"the graph names the element type number {number}, which is not supported"
+        )
     return _NUMBERS[number]
 
 
@@ -87,7 +89,9 @@ def to_tensor(array: np.ndarray, short: str) -> torch.Tensor:
 def promoted(*operands: Any) -> str:
     """The element type in which torch computes on values and Python numbers (sizes are integers)."""
     stand_ins = [_stand_in(o) for o in operands]
-    dtype = torch.result_type(stand_ins[0], stand_ins[1]) if len(stand_ins) == 2 else stand_ins[0].dtype
+    dtype = (
+        torch.result_type(stand_ins[0], stand_ins[1]) if len(stand_ins) == 2 else stand_ins[0].dtype
+    )
     return short_name(dtype)
 
 

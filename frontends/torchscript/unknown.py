@@ -28,7 +28,8 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
         raise UnsupportedError("it draws random numbers, so it is no function of the inputs")
     operands: list[Value] = []
     attributes = tuple(
-        (argument.name, _plain(value, operands)) for argument, value in zip(schema.arguments, arguments, strict=True)
+        (argument.name, _plain(value, operands))
+        for argument, value in zip(schema.arguments, arguments, strict=True)
     )
     free = sorted({n for v in operands for d in v.shape if isinstance(d, Size) for n in d.names})
     if free:
@@ -52,7 +53,9 @@ def _packet(kind: str) -> Any:
     try:
         return getattr(getattr(torch.ops, space), name)
     except AttributeError as error:
-        raise UnsupportedError(f"torch has no operation {kind} here: import the package that registers it") from error
+        raise UnsupportedError(
+            f"torch has no operation {kind} here: import the package that registers it"
+        ) from error
 
 
 def _plain(value: Any, operands: list[Value]) -> Any:
@@ -91,10 +94,16 @@ def _run(function: Any, schema: Any, attributes: Any, operands: Sequence[Value])
         names = [a.name for a in schema.arguments]
         only = {a.name for a in schema.arguments if a.kwarg_only}
         try:
-            found = function(*(given[n] for n in names if n not in only), **{n: given[n] for n in only})
+            found = function(
+                *(given[n] for n in names if n not in only), **{n: given[n] for n in only}
+            )
         except Exception as error:  # torch raises its own kinds, many of them private
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UnsupportedError(f"torch does not tell the shape of its result: {reason}") from error
+            reason = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise UnsupportedError(
+                f"torch does not tell the shape of its result: {reason}"
+            ) from error
         if isinstance(found, torch.Tensor):
             return type_of(found)
         return [type_of(t) if isinstance(t, torch.Tensor) else None for t in found]

@@ -19,8 +19,9 @@ from safegraph import dims
 from safegraph.dag import Node, SafeDAG
 from safegraph.derived.base import Derived
 from safegraph.errors import BindingError, OutputError, UnsupportedError
+from safegraph.frontends.torchscript.site import Site, text
 from safegraph.frontends.torchscript.state import build
-from safegraph.frontends.torchscript.table_out import Site, expression, text
+from safegraph.frontends.torchscript.table_out import expression
 from safegraph.frontends.torchscript.unknown import FORMAT
 from safegraph.op import TensorType
 from safegraph.ops import Opaque
@@ -28,7 +29,19 @@ from safegraph.value import walk
 
 aten = torch.ops.aten  # the source that is compiled here says aten.relu(x)
 
-RESERVED = {"self", "torch", "aten", "device", "float", "int", "bool", "max", "getattr", "forward", "Tensor"}
+RESERVED = {
+    "self",
+    "torch",
+    "aten",
+    "device",
+    "float",
+    "int",
+    "bool",
+    "max",
+    "getattr",
+    "forward",
+    "Tensor",
+}
 
 
 def write(dag: SafeDAG, path: str | Path | None) -> torch.jit.ScriptModule:
@@ -116,7 +129,9 @@ class Function:
         results = [self.variable(value) for value in self.dag.outputs.values()]
         back = list(self._backwards())
         if self.problems:
-            raise UnsupportedError(f"{self.dag.name} cannot be written as TorchScript:", self.problems)
+            raise UnsupportedError(
+                f"{self.dag.name} cannot be written as TorchScript:", self.problems
+            )
         back.reverse()
         result = results[0] if len(results) == 1 else f"({', '.join(results)})"
         lines = [*back, f"return {result}"]
@@ -180,14 +195,21 @@ class Function:
         space, _, name = op.kind.partition("::")
         (_, overload), *arguments = op.attributes
         schema = getattr(getattr(getattr(torch.ops, space), name), overload or "default")._schema
-        several = len(schema.returns) > 1 or "[]" in str(schema.returns[0].type) or "List" in str(schema.returns[0].type)
+        several = (
+            len(schema.returns) > 1
+            or "[]" in str(schema.returns[0].type)
+            or "List" in str(schema.returns[0].type)
+        )
         if node.name in self.needed:
             place = f"[{op.result}]" if several else ""
             yield f"{self.variables[node.name]} = {self.variable(call)}{place}"
         if node is first and call in self.needed:
             only = {a.name for a in schema.arguments if a.kwarg_only}
             site = Site(self, node)
-            given = (f"{n}={_argument(a, site)}" if n in only else _argument(a, site) for n, a in arguments)
+            given = (
+                f"{n}={_argument(a, site)}" if n in only else _argument(a, site)
+                for n, a in arguments
+            )
             yield f"{self.variables[call]} = torch.ops.{space}.{name}({', '.join(given)})"
 
     # -- the first lines --------------------------------------------------------------------------
@@ -195,7 +217,9 @@ class Function:
     def _device_source(self) -> str:
         if self.dag.inputs:
             return f"{self.variables[self.dag.inputs[0].name]}.device"
-        return f"{next(iter(self.places.values()))}.device" if self.places else 'torch.device("cpu")'
+        return (
+            f"{next(iter(self.places.values()))}.device" if self.places else 'torch.device("cpu")'
+        )
 
     def _sizes(self, lines: Sequence[str]) -> list[str]:
         """Each free size that the lines need, from the shape of the first input that has it."""

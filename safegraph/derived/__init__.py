@@ -45,6 +45,8 @@ from safegraph.derived.pointwise import (
     Where,
 )
 from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
+from safegraph.derived.recurrent import Gru, Lstm, Rnn
+from safegraph.derived.resize import Resize
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Gelu",
     "Gemm",
     "GroupNorm",
+    "Gru",
     "HardSigmoid",
     "HardSwish",
     "Index",
@@ -85,6 +88,7 @@ __all__ = [
     "LocalResponseNorm",
     "Log1p",
     "LogSoftmax",
+    "Lstm",
     "Matmul",
     "MaxPool",
     "Mish",
@@ -94,7 +98,9 @@ __all__ = [
     "Prelu",
     "Relu",
     "Reshape",
+    "Resize",
     "RmsNorm",
+    "Rnn",
     "Round",
     "Rsqrt",
     "Selu",

@@ -120,7 +120,10 @@ class Derived(Op, abstract=True):
                     dict.fromkeys((len(value), *(n for n in value if type(n) is int)))
                 )
         for example, _ in cls.examples:
-            pools[str].update(dict.fromkeys(v for v in example.spec.values() if type(v) is str))
+            # also numbers: a factor of 1 or a bound of infinity leaves no trace in the term
+            for value in example.spec.values():
+                if type(value) in (str, float):
+                    pools[type(value)][value] = None
         by_name = {"bool": bool, "int": int, "Dim": int, "float": float, "str": str}
         choices: list[list[Any]] = []
         for f in fields(cls):  # type: ignore[arg-type]

@@ -227,6 +227,8 @@ def read_windows(specs: Sequence[Op], rank: int) -> Windows | None:
 
 def along_channels(b: Value, rank: int) -> Value:
     """A value for each channel, [c], as [c, 1, ...]: it broadcasts to [n, c, ...] of this rank."""
+    if b.rank != 1:
+        raise ShapeError(f"a value for each channel has one axis, not {b.rank}")
     return unsqueeze(b, range(1, rank - 1))
 
 

@@ -205,6 +205,8 @@ class Binary(Pointwise):
         if self.kind not in BINARY:
             raise ShapeError(f"there is no function {self.kind!r}; there are {', '.join(BINARY)}")
         found = super().dtype(x, y)
+        if found == "bool" and self.kind in ("subtract", "divide", "pow", "root"):
+            raise ShapeError(f"{self.kind} of bool: cast it to a number first")
         return "bool" if BINARY[self.kind].boolean else found
 
     @property

@@ -1,0 +1,190 @@
+"""Contractions, convolutions, pools and normalisations as ONNX nodes: one entry an op class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from safegraph.derived.conv import Conv, ConvTranspose
+from safegraph.derived.einsum import Einsum, Gemm, Linear, Matmul, MatmulForm
+from safegraph.derived.norm import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    LogSoftmax,
+    Softmax,
+)
+from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
+from safegraph.dims import Size
+from safegraph.dtypes import is_float, to_numpy
+from safegraph.op import Op
+
+if TYPE_CHECKING:
+    from safegraph.frontends.onnx.writer import Slot, Writer
+from safegraph.frontends.onnx.nodes import padded, plain
+
+
+def _einsum(w: Writer, slot: Slot, op: Einsum, x: Slot, y: Slot) -> ir.Value | None:
+    form = MatmulForm.of(op)
+    lead = len(form.batch)
+    aligned = (
+        op.left[:lead] == op.right[:lead] == form.batch
+        and op.out == form.batch + form.rows + form.columns
+    )
+    if aligned and len(form.summed) == 1 and not form.left_only and not form.right_only:
+        left, right = op.left[lead:], op.right[lead:]
+        if not lead and right == form.summed and left == form.rows + form.summed:
+            return w("MatMul", x, y)
+        if len(form.columns) == 1 and len(form.rows) >= 1 and (not lead or len(form.rows) == 1):
+            swapped = len(form.rows) == 1 and left == form.summed + form.rows
+            a = _swap(w, x) if swapped else x
+            b = _swap(w, y) if right == form.columns + form.summed else y
+            return w("MatMul", a, b)
+    return w("Einsum", x, y, equation=op.equation)
+
+
+def _swap(w: Writer, x: Slot) -> ir.Value:
+    rank = x.type.rank
+    return w("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _linear(w: Writer, slot: Slot, op: Linear, x: Slot, weight: Slot, *bias: Slot) -> ir.Value:
+    if x.type.rank == 2 and is_float(x.type.dtype):
+        return w("Gemm", x, weight, *bias, transB=1)
+    y = w("MatMul", x, _swap(w, weight))
+    return w("Add", y, *bias) if bias else y
+
+
+def _gemm(w: Writer, slot: Slot, op: Gemm, *xs: Slot) -> ir.Value | None:
+    if not is_float(xs[0].type.dtype):
+        return None
+    spec = {
+        "alpha": op.alpha,
+        "beta": op.beta,
+        "transA": int(op.trans_a),
+        "transB": int(op.trans_b),
+    }
+    return w("Gemm", *xs, **spec)
+
+
+def _conv(w: Writer, slot: Slot, op: Conv | ConvTranspose, *xs: Slot) -> ir.Value | None:
+    if not is_float(xs[0].type.dtype) or xs[0].type.rank < 3:
+        return None
+    extra = {"output_padding": list(op.extra)} if isinstance(op, ConvTranspose) else {}
+    return w(
+        type(op).__name__,
+        *xs,
+        strides=list(op.strides),
+        pads=[*op.before, *op.after],
+        dilations=list(op.dilations),
+        group=op.groups,
+        **extra,
+    )
+
+
+def _spatial(op: MaxPool | AvgPool, x: Slot) -> bool:
+    """Does a pool concern all axes but the first two, as ONNX's do?"""
+    return is_float(x.type.dtype) and len(op.window) == x.type.rank - 2 and x.type.rank > 2
+
+
+def _max_pool(w: Writer, slot: Slot, op: MaxPool, x: Slot) -> ir.Value | None:
+    fits = all(
+        p < k for side in (op.before, op.after) for p, k in zip(side, op.window, strict=True)
+    )
+    if not _spatial(op, x) or not fits:
+        return None
+    window, pads = list(op.window), [*op.before, *op.after]
+    return w(
+        "MaxPool",
+        x,
+        kernel_shape=window,
+        strides=list(op.strides),
+        pads=pads,
+        dilations=list(op.dilations),
+    )
+
+
+def _avg_pool(w: Writer, slot: Slot, op: AvgPool, x: Slot) -> ir.Value | None:
+    ends = [a + e for a, e in zip(op.after, op.extra, strict=True)]
+    fits = all(p < k for side in (op.before, ends) for p, k in zip(side, op.window, strict=True))
+    if not _spatial(op, x) or not fits:
+        return None
+    source: Slot | ir.Value = x
+    before = list(op.before)
+    count = op.count_pad
+    if count and any(op.extra):  # what is counted is padded first, what is not by the pool
+        source = padded(w, source, x.type.dtype, [0, 0, *op.before], [0, 0, *op.after], 0)
+        before, ends, count = [0] * len(before), list(op.extra), False
+    return w(
+        "AveragePool",
+        source,
+        kernel_shape=list(op.window),
+        strides=list(op.strides),
+        pads=[*before, *ends],
+        count_include_pad=int(count),
+    )
+
+
+def _adaptive(w: Writer, slot: Slot, op: AdaptiveAvgPool, x: Slot) -> ir.Value | None:
+    sizes = x.type.shape[2:]
+    if not is_float(x.type.dtype) or len(op.to) != len(sizes):
+        return None
+    if all(n == 1 for n in op.to):
+        return w("GlobalAveragePool", x)
+    if any(isinstance(d, Size) or d % n for d, n in zip(sizes, op.to, strict=True)):
+        return None
+    window = [d // n for d, n in zip(sizes, op.to, strict=True)]
+    return w("AveragePool", x, kernel_shape=window, strides=window)
+
+
+# -- normalisations -------------------------------------------------------------------------------
+
+
+def _layer_norm(w: Writer, slot: Slot, op: LayerNorm, x: Slot, *affine: Slot) -> ir.Value | None:
+    own = x.type.shape[x.type.rank - op.axes :]
+    if not is_float(x.type.dtype) or (not affine and not all(isinstance(d, int) for d in own)):
+        return None
+    scale: tuple[Any, ...] = affine or (np.ones(own, to_numpy(x.type.dtype)),)
+    return w("LayerNormalization", x, *scale, axis=-op.axes, epsilon=op.eps)
+
+
+def _by_channel(name: str) -> Callable[..., Any]:
+    def row(w: Writer, slot: Slot, op: Any, x: Slot, *affine: Slot) -> ir.Value | None:
+        channels, dtype = x.type.shape[1], x.type.dtype
+        if not is_float(dtype) or not isinstance(channels, int):
+            return None
+        if isinstance(op, GroupNorm) and w.opset < 21:
+            return None
+        parts: list[Any] = list(affine)
+        parts += [np.full(channels, fill, to_numpy(dtype)) for fill in (1, 0)[len(parts) :]]
+        groups = {"num_groups": op.groups} if isinstance(op, GroupNorm) else {}
+        return w(name, x, *parts, epsilon=op.eps, **groups)
+
+    return row
+
+
+# fmt: off
+ROWS: dict[type[Op], Callable[..., Any]] = {
+    Einsum:     _einsum,
+    Matmul:     lambda w, slot, op, x, y: w("MatMul", x, y),
+    Linear:     _linear,
+    Gemm:       _gemm,
+    Conv:       _conv,
+    ConvTranspose: _conv,
+    MaxPool:    _max_pool,
+    AvgPool:    _avg_pool,
+    AdaptiveAvgPool: _adaptive,
+    Softmax:    plain("Softmax", axis="axis"),
+    LogSoftmax: plain("LogSoftmax", axis="axis"),
+    LayerNorm:  _layer_norm,
+    BatchNorm:  plain("BatchNormalization", epsilon="eps"),
+    InstanceNorm: _by_channel("InstanceNormalization"),
+    GroupNorm:  _by_channel("GroupNormalization"),
+    LocalResponseNorm: plain("LRN", size="size", alpha="alpha", beta="beta", bias="bias"),
+}
+# fmt: on
