@@ -8,11 +8,14 @@ exports both forms of each (or of those whose names start with a number) and pri
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 from benchmarks.cases import Case
@@ -22,6 +25,7 @@ from benchmarks.rewrites_linear import LINEAR
 from benchmarks.rewrites_networks import NETWORKS
 from benchmarks.rewrites_transformers import TRANSFORMERS
 from safegraph.dag import SafeDAG
+from safegraph.errors import SafeGraphError
 
 CASES: tuple[Case, ...] = tuple(
     sorted((*LINEAR, *CONV, *NETWORKS, *TRANSFORMERS), key=lambda case: case.name)
@@ -60,24 +64,31 @@ def measure(case: Case, folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]
     return figures(given), figures(better)
 
 
-def main() -> None:
-    """Print the table."""
+def main() -> int:
+    """Print the table; 1 if a program cannot be told the cost of, which is said after it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", required=True, help="print the table")
     parser.add_argument("numbers", nargs="*", help="how the names of the wanted programs start")
     wanted = tuple(parser.parse_args().numbers) or ("",)
+    console, failures = Console(width=200), []
     table = Table()
     table.add_column("program")
     for column in COLUMNS:
         for form in ("given", "better"):
             table.add_column(f"{column} {form}", justify="right")
-    for case in CASES:
-        if case.name.startswith(wanted):
-            with tempfile.TemporaryDirectory() as folder:
+    for case in track([c for c in CASES if c.name.startswith(wanted)], console=console):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
                 pairs = zip(*measure(case, Path(folder)), strict=True)
-            table.add_row(case.name, *(f"{n:,}" for pair in pairs for n in pair))
-    Console(width=200).print(table)
+            except SafeGraphError as error:
+                failures.append(f"{case.name}: {error}")
+            else:
+                table.add_row(escape(case.name), *(f"{n:,}" for pair in pairs for n in pair))
+    console.print(table)
+    for failure in failures:
+        console.print(failure, markup=False)
+    return bool(failures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 from types import ModuleType
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from benchmarks.cases import Case
 from benchmarks.rewrites_base import calibrated, derived, exact, images, seeded, stored
 
 _IMAGE = images((1, 3, 224, 224))
@@ -29,10 +31,6 @@ def _models() -> ModuleType:
 
 
 # -- DenseNet and ResNet ---------------------------------------------------------------------------
-
-
-def _densenet() -> nn.Module:
-    return calibrated(seeded(_models().densenet121), *_IMAGE())
 
 
 def _pooled_first(given: Any) -> nn.Module:
@@ -167,27 +165,21 @@ def _merged(given: Any) -> nn.Sequential:
 
 # -- the table -------------------------------------------------------------------------------------
 
+
+def _network(
+    name: str, make: Callable[[], nn.Module], better: Callable[[Any], nn.Module], constants: int
+) -> Case:
+    return derived(name, lambda: calibrated(seeded(make), *_IMAGE()), better, _IMAGE, constants)
+
+
 NETWORKS = (
-    derived("20 DenseNet-121: conv 1x1, then pool", _densenet, _pooled_first, _IMAGE, 0),
-    derived(
-        "21b ResNet-50 v1: half of the stage ends unread",
-        lambda: calibrated(seeded(_resnet_v1), *_IMAGE()),
-        _strided_early,
-        _IMAGE,
-        0,
+    _network(
+        "20 DenseNet-121: conv 1x1, then pool",
+        lambda: _models().densenet121(),
+        _pooled_first,
+        606,
     ),
-    derived(
-        "22 RepVGG-A0 in training form",
-        lambda: calibrated(seeded(_repvgg_a0), *_IMAGE()),
-        _merged,
-        _IMAGE,
-        0,
-    ),
-    derived(
-        "41 MobileOne-S0 in training form",
-        lambda: calibrated(seeded(_mobileone_s0), *_IMAGE()),
-        _merged,
-        _IMAGE,
-        0,
-    ),
+    _network("21b ResNet-50 v1: stage ends half unread", _resnet_v1, _strided_early, 267),
+    _network("22 RepVGG-A0 in training form", _repvgg_a0, _merged, 290),
+    _network("41 MobileOne-S0 in training form", _mobileone_s0, _merged, 1097),
 )

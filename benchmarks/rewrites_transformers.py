@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.cases import Case
 from benchmarks.rewrites_base import derived, images, seeded, tokens
 
 
@@ -215,15 +214,17 @@ _IMAGE = images((1, 3, 224, 224))
 _TEXT = tokens(50257, 1, 128)
 
 
-def _class_token(name: str, given: Callable[[], nn.Module], inputs: Any) -> Case:
-    return derived(name, given, _last_block_of_one, inputs, 0)
-
-
 TRANSFORMERS = (
-    _class_token("30 ViT-S: class token only", _vit(384, 6), _IMAGE),
-    _class_token("30 ViT-Ti: class token only", _vit(192, 3), _IMAGE),
-    derived("31a GPT-2 of 2 blocks: head", _gpt2(2), _head_of_one, _TEXT, 0),
-    derived("31b GPT-2 of 2 blocks: head and block", _gpt2(2), _last_block_of_one, _TEXT, 0),
-    derived("31c GPT-2: head and block", _gpt2(12), _last_block_of_one, _TEXT, 0),
-    _class_token("44 BERT-tiny: class token only", _bert_tiny, tokens(30522, 1, 128)),
+    derived("30 ViT-S: class token only", _vit(384, 6), _last_block_of_one, _IMAGE, 152),
+    derived("30 ViT-Ti: class token only", _vit(192, 3), _last_block_of_one, _IMAGE, 152),
+    derived("31a GPT-2 of 2 blocks: head", _gpt2(2), _head_of_one, _TEXT, 28),
+    derived("31b GPT-2 of 2 blocks: head and block", _gpt2(2), _last_block_of_one, _TEXT, 28),
+    derived("31c GPT-2: head and block", _gpt2(12), _last_block_of_one, _TEXT, 148),
+    derived(
+        "44 BERT-tiny: class token only",
+        _bert_tiny,
+        _last_block_of_one,
+        tokens(30522, 1, 128),
+        30,
+    ),
 )

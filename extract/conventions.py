@@ -119,13 +119,10 @@ def _conv_transpose(op: Any, types: Types, out: TensorType, work: Work) -> Work:
     """Pairs of an element of x and a tap whose sum is inside the result, an axis at a time."""
     x, w = types[:2]
     inside = product(
-        # the transpose of windows on the result
-        taps_inside(o, k, s, d, b, (n - 1) * s + (k - 1) * d + 1 - o - b)
-        if isinstance(n, int) and isinstance(o, int)
-        else taps_inside(o, k, s, d, b, a - e)
-        for n, o, k, s, d, b, a, e in zip(
-            x.shape[2:], out.shape[2:], w.shape[2:], op.strides, op.dilations,
-            op.before, op.after, op.extra, strict=True,
+        taps_inside(o, k, s, d, b, a - e)  # the transpose of windows on the result
+        for o, k, s, d, b, a, e in zip(
+            out.shape[2:], w.shape[2:], op.strides, op.dilations, op.before, op.after, op.extra,
+            strict=True,
         )
     )  # fmt: skip
     bias = out.numel if len(types) == 3 else 0
@@ -211,7 +208,7 @@ TORCH = Convention(
 XLA = Convention(
     "xla",
     "flops (XLA's HloCostAnalysis before optimisation)",
-    "taps of a convolution that read its border; transcendental functions, which are reported apart",
+    "taps of a convolution that read its border; transcendental functions, which it reports apart",
     lambda w: 2 * w.macs + w.elementwise + w.reduce,
     _same,
     {
@@ -232,8 +229,8 @@ ONNX_TOOL = Convention(
     {
         **dict.fromkeys((*_CONTRACTIONS, CONTRACTION), _with_bias),
         **dict.fromkeys(("unary", "binary", "broadcast"), _weighed),
-        **dict.fromkeys("relu abs not ceil round where cum_sum".split(), _each(1)),
-        "where": _nothing, "clip": _each(2 * COMPARE), "leaky_relu": _each(2), "prelu": _each(2),
+        **dict.fromkeys(["relu", "abs", "not", "ceil", "round", "cum_sum"], _each(1)),
+        "clip": _each(2 * COMPARE), "leaky_relu": _each(2), "prelu": _each(2),
         "sigmoid": _each(EXP), "softmax": _each(EXP + DIVIDE), "sqrt": _each(SQUARE_ROOT),
         "log_softmax": _each(EXP + DIVIDE + ADD + LOG), "softplus": _each(EXP + ADD + LOG),
         "elu": _each(COMPARE + EXP + ADD + MULTIPLY), "gelu": _each(EXP + 2 * MULTIPLY),

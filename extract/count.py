@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 from safegraph.dag import SafeDAG
 from safegraph.derived.base import Derived
 from safegraph.dims import Dim, add_all, at_least
 from safegraph.op import Op, TensorType, Work
-from safegraph.ops import Opaque, Reduce, Scalar, Slice, Stride, Unfold
+from safegraph.ops import Opaque, Reduce, Repeat, Scalar, Slice, Stride, Unfold
 from safegraph.value import walk
 
 _WINDOWS = (Slice, Stride, Unfold)
 """Strided windows on memory.  Some runtimes copy here: that is for a target to charge."""
+
+NO_WORK = Work()
 
 CONTRACTION = "multiply + sum"
 """The kind of a product and the sum that alone reads it."""
@@ -44,7 +47,7 @@ class OpCost:
     reads: Dim
     writes: Dim
     count: int = 1
-    counted: Work = Work()
+    counted: Work = NO_WORK
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,17 @@ def count(dag: SafeDAG, recount: Recount | None = None) -> Count:
     read_size = {t.name: t.type.nbytes for t in dag.tensors.values()}
     picked: dict[str, dict[str, Dim]] = {}
     found: list[OpCost] = []
+    computed: set[Any] = set()
     for node in dag:
         name, op = node.name, node.op
         types = tuple(dag.types[i] for i in node.inputs)
         out = dag.types[name]
         if is_view(op, types):
             shows[name] = node.inputs[:1]
-            read_size[name] = _smaller(out.nbytes, read_size[node.inputs[0]])
+            whole = read_size[node.inputs[0]]
+            read_size[name] = (
+                _smaller(out.nbytes, whole) if _repeats(op, types) else _smaller(whole, out.nbytes)
+            )
         elif name in absorbed:
             shows[name] = node.inputs
             read_size[name] = 0
@@ -83,7 +90,7 @@ def count(dag: SafeDAG, recount: Recount | None = None) -> Count:
         else:
             read_size[name] = out.nbytes
         if name in shows or isinstance(op, Opaque):
-            found.append(OpCost(name, kind_of(op), node.where, Work(), 0, 0))
+            found.append(OpCost(name, kind_of(op), node.where, NO_WORK, 0, 0))
             continue
         kind, operands = kind_of(op), node.inputs
         if name in products:
@@ -97,9 +104,14 @@ def count(dag: SafeDAG, recount: Recount | None = None) -> Count:
                 n if read_size[i] == t.nbytes else _smaller(n, read_size[i])
                 for n, t, i in zip(wanted, types, operands, strict=True)
             ]
+        if "result" in op.spec:  # several results of one run of an op, which is counted once
+            spec = tuple(value for key, value in op.spec.items() if key != "result")
+            if (type(op), spec, operands) in computed:
+                work, reads = NO_WORK, [0] * len(reads)
+            computed.add((type(op), spec, operands))
         picked[name] = dict(zip(operands, reads, strict=True))
         called = CONTRACTION if kind == CONTRACTION else op.name
-        counted = recount(called, op, types, out, work) if recount else Work()
+        counted = recount(called, op, types, out, work) if recount else NO_WORK
         found.append(
             OpCost(name, kind, node.where, work, add_all(reads), out.nbytes, counted=counted)
         )
@@ -170,12 +182,21 @@ def is_view(op: Op, types: tuple[TensorType, ...]) -> bool:
 
 
 @cache
+def _repeats(op: Op, types: tuple[TensorType, ...]) -> bool:
+    """May a view show elements more than once?  Else it shows at most what it is a view of."""
+    if isinstance(op, Derived):
+        inner = walk([op.trace(*types)[1]])
+        return any(v.op and _repeats(v.op, tuple(o.type for o in v.operands)) for v in inner)
+    return isinstance(op, Repeat | Unfold)
+
+
+@cache
 def _work(op: Op, types: tuple[TensorType, ...]) -> tuple[Work, tuple[Dim, ...]]:
     return op.work(*types), op.reads(*types)
 
 
 def _smaller(a: Dim, b: Dim) -> Dim:
-    """The smaller of what a view shows and what it is a view of; the latter where it depends."""
+    """The smaller; the second where it depends."""
     return a if a == b or at_least(b, a) else b
 
 

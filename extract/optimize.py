@@ -342,7 +342,7 @@ def _fold(dag: SafeDAG, outputs: Mapping[str, Value], ahead: Mapping[Value, bool
     taken = set(dag.tensors) | set(dag.nodes) | set(dag.outputs)
     for v in order:
         if v in results:
-            array = np.ascontiguousarray(results[v])
+            array = np.asarray(results[v], order="C")  # ascontiguousarray makes rank 0 to rank 1
             name = _fresh(v, dag, taken)
             type_ = TensorType(from_numpy(array.dtype), tuple(map(int, array.shape)))
             tensors.append(Tensor(name, _kind(v, dag), type_, array))

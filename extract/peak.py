@@ -103,7 +103,7 @@ def _owners(dag: SafeDAG, counted: Count, stored: bool = False) -> dict[str, tup
     }
     for node in dag:
         shown = counted.shows.get(node.name, (node.name,))
-        found = (o for i in shown for o in (owners[i] if i in owners else (i,)))
+        found = (o for i in shown for o in owners.get(i, (i,)))
         owners[node.name] = tuple(dict.fromkeys(found))
     return owners
 

@@ -28,6 +28,13 @@ KEPT: tuple[type[Derived], ...] = (
     derived.Gather,
     derived.GatherElements,
     derived.OneHot,
+    derived.GatherNd,
+    derived.Lstm,
+    derived.Gru,
+    derived.Rnn,
+    derived.ScatterElements,
+    derived.ScatterNd,
+    derived.TopK,
 )
 """Ops whose definitions are only the meaning: no law finds more in them than in the op itself."""
 
@@ -125,7 +132,7 @@ def _definitions() -> Iterator[tuple[Law, ...]]:
 def _recognitions() -> Iterator[tuple[Law, ...]]:
     for cls in DERIVED:
         # names for movement say no more than the core ops that they are made of
-        if cls not in (*KEPT, derived.Broadcast) and not cls.moves:
+        if cls not in (*KEPT, derived.Broadcast, derived.Resize) and not cls.moves:
             yield from recognition(cls)
 
 

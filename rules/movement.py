@@ -6,7 +6,7 @@ import numpy as np
 
 from safegraph.derived.pointwise import Activation
 from safegraph.dtypes import to_numpy
-from safegraph.law import Law, any_of, one, table, variables
+from safegraph.law import Law, any_of, one, table, uniform, variables
 from safegraph.op import OPS, Op
 from safegraph.ops import (
     Binary,
@@ -28,6 +28,7 @@ from safegraph.ops import (
 from safegraph.value import (
     Value,
     apply,
+    full,
     group,
     interleave,
     pad,
@@ -67,6 +68,22 @@ def _through_pointwise(cls: type[Op], *, up: bool) -> tuple[Law, ...]:
         inner, outer = h(*(m(o) for o in operands)), m(h(*operands))
         left, right = (inner, outer) if up else (outer, inner)
         laws += one(f"{cls.name} and {pointwise.name} commute", left, right, grade="exact")
+    if up:
+        (h,) = any_of(Binary, "h")
+        laws += one(
+            f"{cls.name} and {Binary.name} with a number commute",
+            h(m(x), y),
+            lambda h, m, x, y_is: m(h(x, full(y_is, x.shape, x.dtype))),
+            facts=uniform(y),
+            grade="exact",
+        )
+        laws += one(
+            f"{cls.name} and {Binary.name} of a number commute",
+            h(y, m(x)),
+            lambda h, m, x, y_is: m(h(full(y_is, x.shape, x.dtype), x)),
+            facts=uniform(y),
+            grade="exact",
+        )
     return tuple(laws)
 
 

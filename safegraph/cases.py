@@ -354,7 +354,8 @@ class _Drawn:
             if isinstance(operand, Term) and self.term(operand) is None:
                 return None
         new = tuple(dict.fromkeys(o for o in pattern.operands if isinstance(o, Var) and o.name not in self.scope))
-        self._leaves(new, pattern if len(new) == len(pattern.operands) else None)
+        if not self._like_example(pattern, new):
+            self._leaves(new, pattern if len(new) == len(pattern.operands) else None)
         operands = []
         for operand in pattern.operands:
             value = _instance(operand, self.scope)
@@ -373,6 +374,29 @@ class _Drawn:
         if value is not None:
             self.shapes.append(value.shape)
         return value
+
+    def _like_example(self, pattern: Term, new: Sequence[Var]) -> bool:
+        """Leaves beside operands that are there, as an example of the op has them: sizes as in those."""
+        rng, head = self.rng, pattern.head
+        cls = head.cls if isinstance(head, OpVar) else type(head)
+        fitting = [types for _, types in _examples(cls) if len(types) == len(pattern.operands)]
+        if not new or len(new) == len(pattern.operands) or not fitting or rng.random() < 0.4:
+            return False
+        types = fitting[int(rng.integers(len(fitting)))]
+        values = [None if o in new else _instance(o, self.scope) for o in pattern.operands]
+        sizes: dict[Dim, Dim] = {}
+        for value, type_ in zip(values, types, strict=True):
+            if value is not None and value.rank == type_.rank:
+                sizes |= {d: n for d, n in zip(type_.shape, value.shape, strict=True) if d not in sizes}
+        small = int(rng.integers(1, 4))
+        fresh: dict[Dim, Dim] = {}
+        for var, value, type_ in zip(pattern.operands, values, types, strict=True):
+            if value is None and var.name not in self.scope:
+                # axes after the second are windows: small ones fit
+                shape = [sizes.get(d, fresh.setdefault(d, int(rng.integers(1, 4)))) for d in type_.shape]
+                shape[2:] = [small if rng.random() < 0.8 else d for d in shape[2:]]
+                self._leaf(var, type_.dtype, tuple(shape))
+        return True
 
     def _leaves(self, new: Sequence[Var], whole: Term | None) -> None:
         """Leaves of shapes that may fit each other and what is there."""
@@ -461,8 +485,8 @@ def _drawn_types(cls: type[Op], count: int, rng: np.random.Generator) -> tuple[T
 def _resized(types: Sequence[TensorType], rng: np.random.Generator) -> tuple[TensorType, ...]:
     """Types with other sizes: equal ones stay equal."""
     known = {d for t in types for d in t.shape}
-    keep = rng.random() < 0.3
-    new = {d: d if keep or rng.random() < 0.4 else int(rng.integers(1, 7)) for d in sorted(known)}  # type: ignore[type-var]
+    keep, most = randomly(rng, ((1.0, 7), (0.4, 7), (0.0, 3)))  # also ones and twos alone
+    new = {d: d if rng.random() < keep else int(rng.integers(1, most)) for d in sorted(known)}  # type: ignore[type-var]
     return tuple(t.with_shape(tuple(new[d] for d in t.shape)) for t in types)
 
 

@@ -95,6 +95,7 @@ def inspect(model: Path, text: bool, inputs: Sequence[str]) -> None:
 @_json
 @click.option("--by", type=click.Choice(["op", "kind", "scope"]), help="And where it is spent.")
 @click.option("--allow-unknown", is_flag=True, help="Leave unknown ops out, and list them.")
+@click.option("--convention", help="Also count as torch, xla, onnx-tool or fvcore does.")
 @_input
 def cost(
     model: Path,
@@ -102,33 +103,36 @@ def cost(
     as_json: bool,
     by: str | None,
     allow_unknown: bool,
+    convention: str | None,
     inputs: Sequence[str],
 ) -> None:
     """What a model costs, as formulas in its free sizes.
 
-    Flops count a multiply-add as two; bytes are those of unfused ops.
+    Flops count a multiply-add as two; bytes read and written are those of unfused ops.
     """
     from safegraph import verbs
+    from safegraph.extract.cost import table as tabulate
 
-    found = verbs.cost(_load(model, inputs), allow_unknown=allow_unknown).bind(dict(bind))
-    rows = found.by(by) if by else []
+    dag = _load(model, inputs)
+    found = verbs.cost(dag, allow_unknown=allow_unknown, convention=convention).bind(dict(bind))
+    rows, theirs = (found.by(by) if by else []), found.convention
     if as_json:
         table = [
             {
                 "name": r.name, "kind": r.kind, "scope": r.scope, "ops": r.count,
                 "macs": str(r.work.macs), "total_flops": str(r.work.flops),
                 "memory_reads": str(r.reads), "memory_writes": str(r.writes),
+                **({"counted": str(theirs.figure(r.counted))} if theirs else {}),
             }
             for r in rows
         ]  # fmt: skip
         click.echo(json.dumps(found.to_dict() | ({f"by_{by}": table} if by else {}), indent=2))
         return
     click.echo(str(found))
+    if theirs:
+        click.echo(f"{theirs.name} leaves out: {theirs.leaves_out}")
     if by:
-        _table(
-            [by, "ops", "MACs", "flops", "bytes read", "bytes written"],
-            [[r.name or "-", r.count, r.work.macs, r.work.flops, r.reads, r.writes] for r in rows],
-        )
+        _table(*tabulate(found, by))
 
 
 @cli.command()

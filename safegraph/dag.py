@@ -414,11 +414,14 @@ class SafeDAG:
 
         return to_torchscript(self, path)
 
-    def cost(self, *, allow_unknown: bool = False) -> Any:
-        """What the graph costs: formulas in its free sizes (`safegraph.extract.cost.Cost`)."""
+    def cost(self, *, allow_unknown: bool = False, convention: str | None = None) -> Any:
+        """What the graph costs: formulas in its free sizes (`safegraph.extract.cost.Cost`).
+
+        `convention` ("torch", "xla", "onnx-tool", "fvcore") adds the count of another tool.
+        """
         from safegraph.verbs import cost
 
-        return cost(self, allow_unknown=allow_unknown)
+        return cost(self, allow_unknown=allow_unknown, convention=convention)
 
     def optimize(
         self, target: str = "onnxruntime", sizes: Mapping[str, int] | None = None, **options: Any

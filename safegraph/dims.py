@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, reduce
+from math import lcm
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from safegraph.errors import ParseError, ShapeError
@@ -378,6 +379,23 @@ def coefficients(dim: Dim) -> Mapping[Dim, int]:
         found = {_intern(term): int(factor) for term, factor in terms}
         _MEMO[key] = dict(sorted(found.items(), key=lambda item: (len(str(item[0])), str(item[0]))))
     return _MEMO[key]
+
+
+def period(dim: Dim) -> int | None:
+    """The number p for which dim is a polynomial in each residue class of its sizes modulo p.
+
+    None where there is none: a maximum, or a division by a size.
+
+    >>> period(parse("n*n + n//2 + (n + 1)//3")), period(parse("n // m"))
+    (6, None)
+    """
+    if isinstance(dim, int):
+        return 1
+    sp = _sympy()
+    divisions = dim.expr.atoms(sp.FloorDiv)
+    if dim.expr.has(sp.Max) or not all(d.args[1].is_Integer for d in divisions):
+        return None
+    return lcm(*(int(d.args[1]) for d in divisions))
 
 
 # -- what is known of sizes -----------------------------------------------------------------------

@@ -76,6 +76,8 @@ class ENode:
     type: TensorType
 
 
+_LARGE = 6  # ops in a left side that is matched in parts
+
 _SETUP = """
 (sort T)
 (constructor ref (i64) T :unextractable)
@@ -126,7 +128,9 @@ class EGraph:
         self._pending: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
         self._templates: dict[tuple[Any, ...], Any] = {}
         self._laws: dict[Law, int] = {}
-        self._united: set[tuple[int, int]] = set()
+        self._combined: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._parted: set[int] = set()
+        self._united: dict[tuple[int, int], tuple[str, int]] = {}
         self._round = 0
         self._kinds: set[tuple[type[Op], int]] = set()
         self._text(_SETUP)
@@ -246,25 +250,7 @@ class EGraph:
         if law in self._laws:
             return self._laws[law]
         number = self._laws[law] = len(self._laws)
-        facts: list[str] = []
-        nodes = 0
-
-        def visit(pattern: Any) -> str:
-            nonlocal nodes
-            if isinstance(pattern, Var):
-                return f"v_{pattern.name}"
-            operands = [visit(o) for o in pattern.operands]
-            name = f"e{nodes}"
-            nodes += 1
-            head = pattern.head
-            cls = head.cls if isinstance(head, OpVar) else type(head)
-            tag = f"s_{head.name}" if isinstance(head, OpVar) else str(head.id)
-            facts.append(
-                f"(= {name} ({self._function(cls, len(operands))} {' '.join(operands)} {tag}))"
-            )
-            return name
-
-        root = visit(law.left)
+        root, facts = self._pattern(law, number)
         columns = ["i_root", *(f"i_{t}" for t in law.tensors), *(f"s_{s.name}" for s in law.specs)]
         facts.append(f"(= i_root (id {root}))")
         facts += [f"(= i_{t} (id v_{t}))" for t in law.tensors]
@@ -282,6 +268,48 @@ class EGraph:
         )
         return number
 
+    def _pattern(self, law: Law, number: int) -> tuple[str, list[str]]:
+        """The left side as facts: the variable of its root, and what must hold.
+
+        The parts of a large pattern are tables of their own, filled first: egglog joins few facts
+        well and many badly (12 s for a batch norm of twelve ops in one rule, 0.1 s in parts).
+        """
+        large = pattern_size(law.left) >= _LARGE
+        done: dict[int, tuple[str, dict[str, None], dict[str, str]]] = {}
+        parts: list[str] = []
+
+        def visit(pattern: Any) -> tuple[str, dict[str, None], dict[str, str]]:
+            if isinstance(pattern, Var):
+                name = f"v_{pattern.name}"
+                return name, {}, {name: "T"}
+            if id(pattern) in done:
+                return done[id(pattern)]
+            inner = [visit(o) for o in pattern.operands]
+            facts = {fact: None for _, found, _ in inner for fact in found}
+            columns = {name: sort for _, _, found in inner for name, sort in found.items()}
+            head, name = pattern.head, f"e{len(done)}"
+            variable = isinstance(head, OpVar)
+            tag = f"s_{head.name}" if variable else str(head.id)
+            function = self._function(head.cls if variable else type(head), len(inner))
+            if variable:
+                columns[tag] = "i64"
+            facts[f"(= {name} ({function} {' '.join(n for n, _, _ in inner)} {tag}))"] = None
+            if large and len(facts) > 1 and pattern is not law.left:
+                row = f"(p_{number}_{len(done)} {name} {' '.join(columns)})"
+                parts.append(
+                    f"(relation p_{number}_{len(done)} (T {' '.join(columns.values())}))"
+                    f"(rule ({' '.join(facts)}) ({row}) :ruleset parts_{number})"
+                )
+                facts = {row: None}
+            done[id(pattern)] = name, facts, columns
+            return done[id(pattern)]
+
+        root, facts, _ = visit(law.left)
+        if parts:
+            self._parted.add(number)
+            self._text(f"(ruleset parts_{number})" + "".join(parts))
+        return root, list(facts)
+
     def run(
         self,
         laws: Sequence[Law],
@@ -296,15 +324,20 @@ class EGraph:
         report = Report()
         waiting = list(laws)
         numbers: dict[Law, int] = {}
+        self._load()  # what was made equal since the last run
         while rounds is None or report.rounds < rounds:
             # A law is compiled when the e-graph first has every op of its left side.
             numbers |= {law: self._compile(law) for law in waiting if law.needs <= self._kinds}
             waiting = [law for law in waiting if law not in numbers]
-            schedule = " ".join(f"(run law_{n})" for n in numbers.values())
+            together = self._together("law", tuple(numbers.values()))
+            parts = self._together("parts", tuple(n for n in numbers.values() if n in self._parted))
             self._round += 1
             report.rounds += 1
             before = (len(self._ops), len(self._united))
-            self._text(f"(run-schedule {schedule})" if schedule else "")
+            self._text(
+                (f"(run-schedule (saturate {parts}))" if parts else "")
+                + (f"(run {together} 1)" if together else "")
+            )
             frozen = self._egglog.freeze().functions
             for law, number in numbers.items():
                 rows = frozen[f"m_{number}"].rows
@@ -336,6 +369,17 @@ class EGraph:
         report.seconds = time.perf_counter() - started
         return report
 
+    def _together(self, kind: str, numbers: tuple[int, ...]) -> str:
+        """One ruleset of several laws: a run has a cost of its own, so they share it."""
+        if not numbers:
+            return ""
+        name = self._combined.get((kind, numbers))
+        if name is None:
+            name = self._combined[kind, numbers] = f"together_{len(self._combined)}"
+            rulesets = " ".join(f"{kind}_{n}" for n in numbers)
+            self._text(f"(unstable-combined-ruleset {name} {rulesets})")
+        return name
+
     def _apply(self, law: Law, number: int, match: tuple[int, ...]) -> bool:
         """Build the right side for one match and make it equal to the root; False where there is none."""
         tensors, specs = len(law.tensors), len(law.specs)
@@ -352,7 +396,7 @@ class EGraph:
         born = (law.name, self._round)
         for op, places, type_ in steps:
             slots.append(self._node(op, tuple(slots[p] for p in places), type_, born))
-        self.union(match[0], slots[result])
+        self.union(match[0], slots[result], law.name)
         return True
 
     def _template(self, law: Law, match: tuple[int, ...], tensors: int, specs: int) -> Any:
@@ -386,10 +430,10 @@ class EGraph:
             raise AssertionError(f"{law}: two variables are one value")
         return steps, slot[value]
 
-    def union(self, a: int, b: int) -> None:
+    def union(self, a: int, b: int, reason: str = "given") -> None:
         """Make two terms equal."""
         if a != b and (a, b) not in self._united:
-            self._united.add((a, b))
+            self._united[a, b] = (reason, self._round)
             self._pending["n_union"].append((a, b))
 
     def build(self, build: Callable[..., Value], operands: Sequence[int], born: str) -> int:
@@ -461,6 +505,10 @@ class EGraph:
         """The law that first made an e-node, and the round; ("given", 0) for the graph itself."""
         return self._born[index]
 
+    def unions(self) -> Mapping[tuple[int, int], tuple[str, int]]:
+        """The pairs of e-nodes that were made equal, each with the law and the round."""
+        return self._united
+
 
 def uniform_value(op: Op, operands: Sequence[Number | None], type_: TensorType) -> Number | None:
     """The one number that all elements of the result are, if that follows from the operands'."""
@@ -486,5 +534,12 @@ def uniform_value(op: Op, operands: Sequence[Number | None], type_: TensorType) 
 
 
 def pattern_size(term: Term | Var) -> int:
-    """The number of ops in a pattern."""
-    return 0 if isinstance(term, Var) else 1 + sum(map(pattern_size, term.operands))
+    """The number of different ops in a pattern."""
+    seen: dict[int, Term] = {}
+    stack = [term]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, Term) and id(top) not in seen:
+            seen[id(top)] = top
+            stack += top.operands
+    return len(seen)

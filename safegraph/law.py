@@ -89,7 +89,7 @@ class SpecCall:
         return f"{self.function.__name__}({', '.join(_show(a) for a in self.arguments)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term(_Algebra):
     """An op, a variable op or a computed op, on terms."""
 
@@ -170,7 +170,7 @@ def uniform(x: Var) -> Fact:
     return Fact("uniform", x.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Law:
     """`left` may be replaced by `right`.
 

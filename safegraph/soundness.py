@@ -93,7 +93,7 @@ class Violation:
 
     node: ENode
     law: str
-    """The law that made the e-node; "given" for the graph itself."""
+    """The law that made the e-node or joined it to its class; "given" for the graph itself."""
     round: int
     reference: ENode
     """The e-node whose value the class had first."""
@@ -170,6 +170,7 @@ class _Run:
     def __init__(self, egraph: EGraph, sizes: Sizes, most_bytes: int, seed: int) -> None:
         self.egraph, self.sizes, self.seed = egraph, sizes, seed
         self.nodes = egraph.enodes()
+        self.cls = egraph.classes()
         self.names = egraph.leaves
         self.known: list[dict[int, np.ndarray]] = []
         self.by_node: list[dict[int, Any]] = []
@@ -231,9 +232,19 @@ class _Run:
         return value
 
     def violation(self, node: ENode, reference: ENode, what: str) -> Violation:
-        law, round_ = self.egraph.born(node.index)
+        law, round_ = self._blame(node)
         term = f"{self._text(node)}\n  is not {self._text(reference)}"
         return Violation(node, law, round_, reference, what, term)
+
+    def _blame(self, node: ENode) -> tuple[str, int]:
+        """The law that made the e-node, or, where the graph had it, first joined it or its class."""
+        born = self.egraph.born(node.index)
+        if born[0] != "given":
+            return born
+        unions = self.egraph.unions()
+        own = [by for pair, by in unions.items() if node.index in pair]
+        inside = [by for (a, _), by in unions.items() if self.cls[a] == node.cls]
+        return (own or inside or [born])[0]
 
     def _text(self, node: ENode) -> str:
         if node.op is None:

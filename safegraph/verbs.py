@@ -209,11 +209,11 @@ def _known_suffixes() -> str:
 # -- questions ------------------------------------------------------------------------------------
 
 
-def cost(dag: SafeDAG, *, allow_unknown: bool = False) -> Cost:
-    """What a graph costs, as formulas in its free sizes."""
+def cost(dag: SafeDAG, *, allow_unknown: bool = False, convention: str | None = None) -> Cost:
+    """What a graph costs, as formulas in its free sizes; `convention` adds another tool's count."""
     from safegraph.extract.cost import cost
 
-    return cost(dag, allow_unknown)
+    return cost(dag, allow_unknown, convention)
 
 
 def check(a: SafeDAG, b: SafeDAG, **options: Any) -> Verdict:

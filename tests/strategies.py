@@ -92,6 +92,9 @@ def _typed(op: Op, shapes: list[tuple[int, ...]]) -> tuple[TensorType, ...]:
         ["bool", *["f64"] * (count - 1)],
         ["bool"] * count,
         ["i64"] * count,
+        ["f64", *["i64"] * (count - 1)],
+        ["f64", "f64", *["i64"] * (count - 2)],
+        ["f64", "i64", "f64"],
     ):
         types = tuple(TensorType(d, s) for d, s in zip(dtypes, shapes, strict=False))
         try:

@@ -30,7 +30,9 @@ DERIVED = [
 ]
 EXAMPLES = [(op, types) for cls in DERIVED for op, types in cls.examples]
 # The definition picks elements by comparing; a runtime moves them, or adds up as it goes along.
-CHEAPER = (d.Gather, d.GatherElements, d.Flip, d.CumSum, d.Concat)
+CHEAPER = (
+    d.Gather, d.GatherElements, d.GatherNd, d.ScatterElements, d.ScatterNd, d.TopK, d.Flip, d.CumSum, d.Concat,
+)  # fmt: skip
 
 
 def names(case: Any) -> str:

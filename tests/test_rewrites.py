@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from benchmarks.cases import Case
 from benchmarks.rewrites import CASES, COLUMNS, measure
+from safegraph.errors import UnsupportedError
 
 NUMBERS = """
     03a 03c 04 05a 05b 06a 06c 07a 08d 11a 12b 13a 13c 13d 14a 14c 15b 15c 15e 16d 17a 20 21b 22 25a
@@ -20,6 +23,13 @@ NUMBERS = """
 """Every program of the published comparison that no optimizer in use finds; 30 is two models."""
 
 BIG = ("20", "21b", "22", "30", "31", "41", "50b")
+
+DEARER = {
+    "15b": {"bytes"},  # A + B is written and read again
+    "32a": {"flops"},  # the exporter gives a convolution without bias one of zeros
+    "32c": {"MACs", "flops"},  # products and sums become multiply-adds; and the zeros
+}
+"""What the faster form of a program has more of: time is not any one of these figures."""
 
 PARAMETERS = [
     pytest.param(case, id=case.name, marks=pytest.mark.slow if case.name.startswith(BIG) else ())
@@ -75,11 +85,33 @@ def test_another_form_is_not_equal() -> None:
         compare(other)
 
 
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.export_given], ids=lambda case: case.name.split()[0]
+)
+def test_files_not_made_by_torch_compute_the_same(case: Case, tmp_path: Path) -> None:
+    assert case.export_given is not None
+    inputs = case.inputs()
+    case.export_given(tmp_path / "given.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "given.onnx", providers=["CPUExecutionProvider"]
+    )
+    feed = {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
+    (found,) = session.run(None, feed)
+    (expected,) = outputs(case.given(), inputs)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
+
+
+def unread(case: Case) -> Any:
+    """The mark of programs with an op that the ONNX frontend does not know."""
+    if case.name.startswith("26a"):
+        return pytest.mark.xfail(raises=UnsupportedError, reason="Resize is no known op")
+    return ()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=unread(c)) for c in CASES])
 def test_the_better_form_costs_less(case: Case, tmp_path: Path) -> None:
     given, better = (dict(zip(COLUMNS, found, strict=True)) for found in measure(case, tmp_path))
-    assert better["MACs"] <= given["MACs"]
-    assert better["flops"] <= given["flops"]
-    assert better["bytes"] <= given["bytes"]
+    dearer = {column for column in COLUMNS[1:] if better[column] > given[column]}
+    assert dearer == DEARER.get(case.name.split()[0], set())
     assert better != given

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
 from types import ModuleType
 
 import torch
@@ -33,7 +35,7 @@ class ConvNet(nn.Module):
         super().__init__()
         widths = (3, 8, 16, 16, 32)
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             layers += [
                 nn.Conv2d(a, b, 3, stride=1 + i % 2, padding=1),
                 nn.BatchNorm2d(b),
@@ -138,6 +140,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 SMALL = ("convnet", "encoder", "decoder", "decoder_fused")
 
 
+@cache
 def traced(name: str) -> tuple[torch.jit.ScriptModule, Tensor]:
     """A model in evaluation mode, traced without gradients, and its example input."""
     make, example = MODELS[name]

@@ -286,9 +286,10 @@ class _Reader:
             raise FormatError(f"{at}: {error}") from error
         if results is None:
             results = self.opaque(call, at)
+        done: dict[Value, str] = {}
         for out, result in zip(node.outputs, results, strict=False):
             if out.name and result is not None:
-                self.bind(out.name, result, where)
+                self.bind(out.name, result, where, done)
 
     def results(self, call: Call) -> Sequence[Value | None] | None:
         """The results of a node by the table, or None where no table knows it."""
@@ -313,23 +314,29 @@ class _Reader:
             self.knowns[call.node.outputs[0].name or ""] = folded[0]
         return results
 
-    def bind(self, name: str, result: Value, where: str) -> None:
+    def bind(self, name: str, result: Value, where: str, done: dict[Value, str]) -> None:
         if result.op is None:
             self.values[name] = result  # the node does nothing: another name for its operand
             if result.name in self.knowns:
                 self.knowns[name] = self.knowns[result.name]
             if result.name in self.constants:
                 self.constants[name] = self.constants[result.name]
+        elif result in done:
+            self.values[name] = tensor(done[result], result.type)
         else:
-            self.emit(name, result, where)
+            self.emit(name, result, where, done)
             self.values[name] = tensor(name, result.type)
 
-    def emit(self, name: str, result: Value, where: str) -> None:
-        """A term as nodes, the last one with this name."""
+    def emit(
+        self, name: str, result: Value, where: str, done: dict[Value, str] | None = None
+    ) -> None:
+        """A term as nodes, the last one with this name; those in `done` have names already."""
         order = walk([result])
         self.demand(x for x in order if x.op is None)
-        names: dict[Value, str] = {}
+        names = {} if done is None else done
         for x in order:
+            if x in names:
+                continue
             if x.op is None:
                 names[x] = x.name
                 continue

@@ -8,11 +8,21 @@ the definition is written instead.
 from collections.abc import Callable
 from typing import Any
 
-from safegraph.frontends.onnx import movement_out, pointwise_out, windows_out
+from safegraph.frontends.onnx import (
+    movement_out,
+    pointwise_out,
+    recurrent,
+    resize,
+    scatter,
+    windows_out,
+)
 from safegraph.op import Op
 
 TABLE: dict[type[Op], Callable[..., Any]] = {
     **pointwise_out.ROWS,
     **windows_out.ROWS,
     **movement_out.ROWS,
+    **recurrent.ROWS_OUT,
+    **resize.ROWS_OUT,
+    **scatter.ROWS_OUT,
 }

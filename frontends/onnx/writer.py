@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ class Writer:
         self._sizes: dict[Dim, ir.Value] = {}
         self._places: dict[str, tuple[ir.Value, int]] = {}  # a free size -> an axis that has it
         self._opaque: dict[tuple[Any, ...], Sequence[ir.Value]] = {}
+        self._shared: dict[tuple[Any, ...], tuple[Sequence[Slot], Sequence[ir.Value]]] = {}
 
     def write(self) -> ir.Model:
         dag = self.dag
@@ -206,13 +207,31 @@ class Writer:
 
     def node(self, op: str, operands: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
         """A node of one result, which has no name yet."""
-        for x in operands:
+        return self.results(op, operands, 1, **attributes)[0]
+
+    def results(
+        self, op: str, operands: Sequence[Any], count: int, **attributes: Any
+    ) -> Sequence[ir.Value]:
+        """A node of so many results, which have no names yet."""
+        inputs = [self._operand(x) for x in operands]
+        for x in inputs:
             if x is not None and not x.name:
                 x.name = self.fresh("value")
         given = {k: v for k, v in attributes.items() if v is not None}
-        node = ir.node(op, operands, given, num_outputs=1)
+        node = ir.node(op, inputs, given, num_outputs=count)
+        for out in node.outputs:
+            out.name = ""  # those that nothing uses keep it
         self.nodes.append(node)
-        return node.outputs[0]
+        return node.outputs
+
+    def shared(
+        self, spec: Any, operands: Sequence[Slot], make: Callable[[], Sequence[ir.Value]]
+    ) -> Sequence[ir.Value]:
+        """The results of a node that is made once for all ops of this spec on these operands."""
+        key = (spec, tuple(map(id, operands)))
+        if key not in self._shared:
+            self._shared[key] = (operands, make())  # the operands too, so that no id is used again
+        return self._shared[key][1]
 
     def _operand(self, x: Any) -> ir.Value | None:
         if isinstance(x, Slot):

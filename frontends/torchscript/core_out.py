@@ -41,13 +41,17 @@ def reshaped(op: Op, s: Site) -> str:
 
 
 _UNARY = {
-    "neg": "neg", "inverse": "reciprocal", "exp": "exp", "log": "log", "sin": "sin", "arcsin": "asin",
-    "cos": "cos", "arccos": "acos", "tan": "tan", "arctan": "atan", "sinh": "sinh", "arcsinh": "asinh",
-    "cosh": "cosh", "arccosh": "acosh", "tanh": "tanh", "arctanh": "atanh", "gaussian": "special_ndtr",
+    "neg": "neg", "inverse": "reciprocal", "exp": "exp", "log": "log", "sin": "sin",
+    "arcsin": "asin",
+    "cos": "cos", "arccos": "acos", "tan": "tan", "arctan": "atan", "sinh": "sinh",
+    "arcsinh": "asinh",
+    "cosh": "cosh", "arccosh": "acosh", "tanh": "tanh", "arctanh": "atanh",
+    "gaussian": "special_ndtr",
     "inv_gaussian": "special_ndtri", "sign": "sign", "floor": "floor", "is_nan": "isnan",
 }  # fmt: skip
 _BINARY = {
-    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "pow": "pow", "maximum": "maximum",
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "pow": "pow",
+    "maximum": "maximum",
     "minimum": "minimum", "less": "lt", "equal": "eq", "greater": "gt", "less_equal": "le",
     "greater_equal": "ge", "not_equal": "ne", "and": "logical_and", "or": "logical_or",
     "xor": "logical_xor", "mod": "remainder", "fmod": "fmod",
@@ -186,7 +190,8 @@ def _stride(op: Stride, s: Site) -> str:
 
 
 def _scalar(op: Scalar, s: Site) -> str:
-    return f"torch.full([], {_fill(op.value, s) if s.out.dtype == 'bool' else literal(op.value, op.of)}, {s.place})"
+    number = str(int(op.value)) if op.of == "bool" else literal(op.value, op.of)
+    return f"torch.full([], {number}, {s.place})"
 
 
 # fmt: off

@@ -1,4 +1,4 @@
-"""Shapes of inputs that a file does not tell: every rank is tried, what the ops need is substituted."""
+"""Shapes of inputs that a file does not tell: ranks are tried, what the ops need is substituted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def infer(
     types: Sequence[TensorType | None],
     defaults: Sequence[Any],
 ) -> SafeDAG:
-    """The graph for the ranks whose ops need the least of free sizes; FormatError where none fits."""
+    """The graph for the ranks whose ops assume least of free sizes; FormatError where none fits."""
     from safegraph.frontends.torchscript.read import Reader
 
     names = [v.debugName().partition(".")[0] for v in given]
@@ -40,7 +40,10 @@ def infer(
         raise FormatError("inputs of a SafeDAG are tensors; the module also takes", strange)
     integers = _used_as_indices(graph)
     listed = ", ".join(names[i] for i in open_)
-    advice = f'give the types of the inputs ({listed}): inputs=["f32[batch 3 224 224]", ...], or example tensors'
+    advice = (
+        f"give the types of the inputs ({listed}), or example tensors: "
+        'inputs=["f32[batch 3 224 224]", ...]'
+    )
     if len(RANKS) ** len(open_) > MOST:
         raise FormatError(f"the file does not tell the shapes of its {len(open_)} inputs: {advice}")
     best: tuple[int, SafeDAG] | None = None

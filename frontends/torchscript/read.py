@@ -61,7 +61,7 @@ def read(
         raise FormatError(
             f"expected a TorchScript module or the path of one, not {type(module).__name__}{hint}"
         )
-    graph = module.inlined_graph
+    graph: Any = module.inlined_graph
     given = list(graph.inputs())[isinstance(module, torch.jit.ScriptModule) :]
     types = _types_of(inputs, given) if inputs is not None else [_recorded(v) for v in given]
     defaults = _defaults(module, len(given))
@@ -83,7 +83,7 @@ def _load(path: str | Path) -> torch.jit.ScriptModule:
 
 
 def _types_of(inputs: Any, given: Sequence[Any]) -> list[TensorType | None]:
-    """The types that the caller gave, as tensors or as text; None for what is left out at the end."""
+    """The types that the caller gave, as tensors or text; None for what is left out at the end."""
     items = [inputs] if isinstance(inputs, torch.Tensor | str | TensorType) else list(inputs)
     if len(items) > len(given):
         names = ", ".join(v.debugName() for v in given)
@@ -112,15 +112,13 @@ def _recorded(value: Any) -> TensorType | None:
     kind = value.type()
     if not isinstance(kind, torch._C.TensorType) or not value.isCompleteTensor():
         return None
-    return type_of(torch.empty(kind.sizes(), dtype=kind.dtype(), device="meta"))
+    return type_of(torch.empty(kind.sizes() or [], dtype=kind.dtype(), device="meta"))
 
 
 def _defaults(module: Any, number: int) -> list[tuple[bool, Any]]:
     """For each input whether it has a default value, and which."""
-    schema = (
-        module.schema if isinstance(module, torch.jit.ScriptFunction) else module.forward.schema
-    )
-    arguments = schema.arguments[-number:] if number else []
+    function: Any = module if isinstance(module, torch.jit.ScriptFunction) else module.forward
+    arguments = function.schema.arguments[-number:] if number else []
     return [(a.has_default_value(), a.default_value) for a in arguments]
 
 
@@ -347,7 +345,7 @@ class Reader:
         """What the table makes of an operation; carried as unknown where no row fits."""
         names = [a.name for a in schema.arguments]
         if not any(map(_contains_values, arguments)):
-            # Numbers in the place of tensors are numbers in torch's type promotion, but not by themselves.
+            # Beside a tensor, a number in the place of one is promoted as a number.
             arguments = [
                 _lifted(a) if "Tensor" in str(s.type) and "List" not in str(s.type) else a
                 for a, s in zip(arguments, schema.arguments, strict=True)
@@ -435,8 +433,8 @@ class Reader:
                 continue
             if self.values[name] is not target:
                 raise UnsupportedError(
-                    f"it writes to the memory of {written}, which {name} shares as a view and which is used "
-                    "later: write the result to a new tensor in the model"
+                    f"it writes to the memory of {written}, which {name} shares as a view and "
+                    "which is used later: write the result to a new tensor in the model"
                 )
             renamed.append(name)
         return renamed
@@ -512,4 +510,4 @@ def _place(node: Any) -> str:
 
 def _graph_name(module: Any) -> str:
     name = getattr(module, "original_name", None) or getattr(module, "name", "graph")
-    return name if str(name).isidentifier() else "graph"
+    return str(name) if str(name).isidentifier() else "graph"

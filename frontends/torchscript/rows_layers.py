@@ -1,4 +1,4 @@
-"""ATen operations that combine elements: reductions, products, pooling, normalisation, attention."""
+"""ATen operations that combine elements: reductions, products, pooling, norms, attention."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from safegraph.frontends.torchscript.types import torch_dtype
 from safegraph.op import axes_of, axis_of
 from safegraph.value import Value, apply
 
-# -- reductions -------------------------------------------------------------------------------------
+# -- reductions -----------------------------------------------------------------------------------
 
 
 def _axes(x: Value, dim: Any) -> tuple[int, ...]:
@@ -150,7 +150,7 @@ def _diff(x: Value, n: int, dim: int, prepend: Value | None, append: Value | Non
     return x
 
 
-# -- products, convolutions, pooling ----------------------------------------------------------------
+# -- products, convolutions, pooling --------------------------------------------------------------
 
 
 def _matmul(x: Value, y: Value) -> Value:
@@ -316,7 +316,7 @@ def _place_of_largest(x: Value, n: int) -> Value:
     )
 
 
-# -- normalisation and attention --------------------------------------------------------------------
+# -- normalisation and attention ------------------------------------------------------------------
 
 
 def _softmax(op: type[Softmax] | type[LogSoftmax]) -> Callable[..., Value]:
@@ -389,8 +389,8 @@ def _attention(
 
 
 def _multi_head(
-    q: Value, k: Value, w: Value, width: int, heads: int, in_w: Value, in_b: Any, out_w: Value, out_b: Any,
-    mask: Any, need_weights: bool,
+    q: Value, k: Value, w: Value, width: int, heads: int,
+    in_w: Value, in_b: Any, out_w: Value, out_b: Any, mask: Any, need_weights: bool,
 ) -> Any:  # fmt: skip
     if mask is not None or need_weights or in_b is None or out_b is None:
         return NotImplemented
@@ -398,9 +398,10 @@ def _multi_head(
 
 
 def _encoder_layer(
-    x: Value, width: int, heads: int, in_w: Value, in_b: Value, out_w: Value, out_b: Value, use_gelu: bool,
-    norm_first: bool, eps: float, n1_w: Value, n1_b: Value, n2_w: Value, n2_b: Value, w1: Value, b1: Value,
-    w2: Value, b2: Value, mask: Any = None,
+    x: Value, width: int, heads: int, in_w: Value, in_b: Value, out_w: Value, out_b: Value,
+    use_gelu: bool, norm_first: bool, eps: float,
+    n1_w: Value, n1_b: Value, n2_w: Value, n2_b: Value,
+    w1: Value, b1: Value, w2: Value, b2: Value, mask: Any = None,
 ) -> Any:  # fmt: skip
     if mask is not None:
         return NotImplemented

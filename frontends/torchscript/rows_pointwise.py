@@ -162,6 +162,18 @@ def _to(x: Value, *, dtype: int | None = None, other: Value | None = None) -> Va
     return as_asked(x, dtype)
 
 
+def _addcmul(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
+    return _scaled("add", x, binary("multiply", a, b), value)
+
+
+def _lerp(x: Value, y: Value, weight: Any) -> Value:
+    return binary("add", x, binary("multiply", weight, binary("subtract", y, x)))
+
+
+def _softplus(x: Value, beta: float = 1, threshold: float = 20) -> Value:
+    return apply(Softplus(float(beta), float(threshold)), x)
+
+
 def _identity(x: Value) -> Value:
     return x
 
@@ -203,9 +215,9 @@ ROWS: dict[str, Callable[..., Any]] = {
     "bitwise_or":       _bitwise("or"),
     "bitwise_xor":      _bitwise("xor"),
     "bitwise_not":      lambda x: apply(Not(), x) if x.dtype == "bool" else NotImplemented,
-    "addcmul":          lambda x, a, b, *, value=1: _scaled("add", x, binary("multiply", a, b), value),
+    "addcmul":          _addcmul,
     "addcdiv":          lambda x, a, b, *, value=1: _scaled("add", x, _divide(a, b), value),
-    "lerp":             lambda x, y, w: binary("add", x, binary("multiply", w, binary("subtract", y, x))),
+    "lerp":             _lerp,
     "where":            _where,
     "masked_fill":      _masked_fill,
     "clamp":            _clamp,
@@ -263,7 +275,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "elu":              _elu,
     "celu":             lambda x, alpha=1: apply(Elu(1.0), x) if alpha == 1 else NotImplemented,
     "selu":             _any(Selu()),
-    "softplus":         lambda x, beta=1, threshold=20: apply(Softplus(float(beta), float(threshold)), x),
+    "softplus":         _softplus,
     "log_sigmoid":      lambda x: -apply(Softplus(1.0, math.inf), -x),
     "threshold":        lambda x, at, value: _where(binary("greater", x, at), x, value),
     "prelu":            _prelu,

@@ -32,7 +32,7 @@ from safegraph.value import Value, apply, scalar
 END = 2**63 - 1  # what a graph writes for the end of an axis
 
 
-# -- shapes -----------------------------------------------------------------------------------------
+# -- shapes ---------------------------------------------------------------------------------------
 
 
 def flatten(x: Value, start: int = 0, end: int = -1) -> Value:
@@ -169,7 +169,8 @@ def _roll(x: Value, shifts: Any, dims: Any) -> Value:
 def _pad(x: Value, pad: Sequence[Dim], mode: Any = "constant", value: Any = None) -> Any:
     if mode != "constant":
         return NotImplemented
-    before, after = [0] * x.rank, [0] * x.rank
+    before: list[Dim] = [0] * x.rank
+    after: list[Dim] = [0] * x.rank
     for i in range(len(pad) // 2):
         low, high = pad[2 * i], pad[2 * i + 1]
         axis = x.rank - 1 - i
@@ -215,7 +216,7 @@ def _glu(x: Value, dim: int) -> Value:
     return binary("multiply", a, apply(Sigmoid(), b))
 
 
-# -- new tensors ------------------------------------------------------------------------------------
+# -- new tensors ----------------------------------------------------------------------------------
 
 
 def _full(size: Sequence[Dim], value: Any, *, dtype: int | None = None) -> Value:
@@ -246,6 +247,14 @@ def _like(number: float) -> Callable[..., Value]:
     return lambda x, *, dtype=None: v.full(number, x.shape, asked(dtype, x.dtype))
 
 
+def _new_full(x: Value, size: Sequence[Dim], value: Any, *, dtype: int | None = None) -> Value:
+    return v.full(value, tuple(size), asked(dtype, x.dtype))
+
+
+def _full_like(x: Value, value: Any, *, dtype: int | None = None) -> Value:
+    return v.full(value, x.shape, asked(dtype, x.dtype))
+
+
 def _arange(*, start: Any = 0, end: Any = None, step: Any = 1, dtype: int | None = None) -> Value:
     whole = all(isinstance(n, int | Size) for n in (start, end, step))
     chosen = asked(dtype, "i64" if whole else "f32")
@@ -271,7 +280,7 @@ def _tensor(data: Any, *, dtype: int | None = None) -> Any:
     return found if dtype is None else as_type(found, from_number(dtype))
 
 
-# -- places -----------------------------------------------------------------------------------------
+# -- places ---------------------------------------------------------------------------------------
 
 
 def _index(x: Value, indices: Sequence[Value | None]) -> Any:
@@ -353,10 +362,10 @@ ROWS: dict[str, Callable[..., Any]] = {
     "full":             _full,
     "new_zeros":        _new_filled(0),
     "new_ones":         _new_filled(1),
-    "new_full":         lambda x, size, value, *, dtype=None: v.full(value, tuple(size), asked(dtype, x.dtype)),
+    "new_full":         _new_full,
     "zeros_like":       _like(0),
     "ones_like":        _like(1),
-    "full_like":        lambda x, value, *, dtype=None: v.full(value, x.shape, asked(dtype, x.dtype)),
+    "full_like":        _full_like,
     "fill":             lambda x, value: v.expand(as_type(value, x.dtype), x.shape),
     "zero":             lambda x: v.full(0, x.shape, x.dtype),
     "copy":             lambda x, source: v.expand(v.cast(source, x.dtype), x.shape),

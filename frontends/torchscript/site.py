@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, reduce
 from typing import Any, Protocol
 
@@ -39,7 +39,8 @@ class _Powers(ast.NodeTransformer):
         if not isinstance(node.op, ast.Pow):
             return node
         assert isinstance(node.right, ast.Constant)
-        return reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), [node.left] * int(node.right.value))  # type: ignore
+        factors: list[ast.expr] = [node.left] * int(node.right.value)  # type: ignore[arg-type]
+        return reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), factors)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -83,8 +84,8 @@ def sliced(x: str, parts: Sequence[str]) -> str:
 class Body(Protocol):
     """The function that is being written."""
 
-    producers: Mapping[str, Node]
-    types: Mapping[str, TensorType]
+    producers: dict[str, Node]
+    types: dict[str, TensorType]
 
     def variable(self, name: str) -> str:
         """The variable of a value, which is thereby needed."""

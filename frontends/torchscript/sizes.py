@@ -16,7 +16,7 @@ from safegraph.value import Value
 
 
 def fold(kind: str, arguments: Sequence[Any]) -> Any:
-    """The result of an operation on numbers, sizes, texts and lists; NotImplemented for other ones."""
+    """The result of an operation on numbers, sizes, texts and lists; else NotImplemented."""
     if kind in ABOUT and arguments and isinstance(arguments[0], Value):
         return ABOUT[kind](*arguments)
     if kind not in FOLDED:
@@ -129,6 +129,11 @@ def _same_thing(a: Any, b: Any) -> bool:
 
 _EQUAL = _compare(operator.eq, same)
 
+
+def _size(x: Value, axis: int | None = None) -> Any:
+    return list(x.shape) if axis is None else x.shape[axis]
+
+
 # Nodes that put values together and take them apart.
 STRUCTURE: dict[str, Callable[..., Any]] = {
     "prim::ListConstruct": lambda *items: list(items),
@@ -209,7 +214,7 @@ FOLDED: dict[str, Callable[..., Any]] = {
 
 # What is asked of a tensor without its values.
 ABOUT: dict[str, Callable[..., Any]] = {
-    "aten::size":              lambda x, axis=None: list(x.shape) if axis is None else x.shape[axis],
+    "aten::size":              _size,
     "aten::sym_size":          lambda x, axis: x.shape[axis],
     "aten::dim":               lambda x: x.rank,
     "aten::numel":             lambda x: x.type.numel,

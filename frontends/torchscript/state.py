@@ -22,8 +22,8 @@ def build(dag: SafeDAG) -> tuple[torch.nn.Module, dict[str, str]]:
 
     A dotted name is a path of modules, as in a state dict.
     """
-    # torch keeps one compiled type for modules of one class that look equal: the root gets a method,
-    # so its class is made for it alone.
+    # torch keeps one compiled type for modules of one class that look equal: the root gets a
+    # method, so its class is made for it alone.
     name = dag.name if dag.name.isidentifier() else "Graph"
     root = type(name, (_Holder,), {"__module__": __name__})()
     tensors = dag.kind("parameter", "buffer", "const")
@@ -37,7 +37,7 @@ def build(dag: SafeDAG) -> tuple[torch.nn.Module, dict[str, str]]:
         for part in path[:-1]:
             if part not in module._modules:
                 module.add_module(part, _Holder())
-            module, place = module._modules[part], _attribute(place, part)  # type: ignore[assignment]
+            module, place = module.get_submodule(part), _attribute(place, part)
         _put(module, path[-1], t)
         places[t.name] = _attribute(place, path[-1])
     return root.eval(), places
@@ -58,7 +58,7 @@ def _path(name: str, leaves: set[str], taken: set[str]) -> list[str]:
 
 
 def _attribute(place: str, part: str) -> str:
-    """TorchScript reaches by getattr what is no name in Python, such as the modules of a Sequential."""
+    """By getattr where the part is no name in Python, as are the modules of a Sequential."""
     plain = re.fullmatch(r"[A-Za-z]\w*|_[A-Za-z]\w*", part) and not keyword.iskeyword(part)
     return f"{place}.{part}" if plain else f"getattr({place}, {json.dumps(part)})"
 

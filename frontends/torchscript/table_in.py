@@ -1,8 +1,8 @@
 """What each ATen operation is here: the table that `read` walks by.
 
 A row takes the arguments of the operation in their order, or by the names of its schema (after
-`*`); tensors are `Value`s, everything else is Python's.  It gives the result as a term, or a list of
-them, or NotImplemented for a variant that SafeGraph has no op for: that one is carried along as
+`*`); tensors are `Value`s, everything else is Python's.  It gives the result as a term, or a list
+of them, or NotImplemented for a variant that SafeGraph has no op for: that one is carried along as
 unknown.
 """
 

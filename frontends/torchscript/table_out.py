@@ -87,7 +87,8 @@ def _conv_transpose(op: ConvTranspose, s: Site) -> str | None:
     bounds = (max(n, d) for n, d in zip(op.strides, op.dilations, strict=True))
     if not all(0 <= e < bound for e, bound in zip(extra, bounds, strict=True)):
         return None
-    spec = f"{text(op.strides)}, {text(op.before)}, {text(op.dilations)}, True, {text(extra)}, {op.groups}"
+    geometry = f"{text(op.strides)}, {text(op.before)}, {text(op.dilations)}"
+    spec = f"{geometry}, True, {text(extra)}, {op.groups}"
     return f"aten.convolution({s[0]}, {s[1]}, {s.optional(2)}, {spec})"
 
 
@@ -135,15 +136,18 @@ def _layer_norm(op: LayerNorm, s: Site) -> str | None:
 def _batch_norm(op: BatchNorm, s: Site) -> str:
     # torch has no scale of ones and no bias of zeros to compute with where there are none
     scale, bias = ("None" if s.is_filled(s.names[i], i == 1) else s[i] for i in (1, 2))
-    return f"aten.batch_norm({s[0]}, {scale}, {bias}, {s[3]}, {s[4]}, False, 0.0, {text(op.eps)}, True)"
+    spec = f"False, 0.0, {text(op.eps)}, True"
+    return f"aten.batch_norm({s[0]}, {scale}, {bias}, {s[3]}, {s[4]}, {spec})"
 
 
 def _rms_norm(op: RmsNorm, s: Site) -> str:
-    return f"aten.rms_norm({s[0]}, {text(s.out.shape[s.out.rank - op.axes :])}, {s.optional(1)}, {text(op.eps)})"
+    shape = s.out.shape[s.out.rank - op.axes :]
+    return f"aten.rms_norm({s[0]}, {text(shape)}, {s.optional(1)}, {text(op.eps)})"
 
 
 def _instance_norm(op: InstanceNorm, s: Site) -> str:
-    return f"aten.instance_norm({s[0]}, {s.optional(1)}, {s.optional(2)}, None, None, True, 0.0, {text(op.eps)}, True)"
+    spec = f"None, None, True, 0.0, {text(op.eps)}, True"
+    return f"aten.instance_norm({s[0]}, {s.optional(1)}, {s.optional(2)}, {spec})"
 
 
 def _group_norm(op: GroupNorm, s: Site) -> str:
@@ -163,7 +167,8 @@ def _multi_head(op: MultiHead, s: Site) -> str | None:
         return None
     q, k, v, *weights = s.all
     spec = f"{text(s.out.shape[-1])}, {op.heads}"
-    return f"aten._native_multi_head_attention({q}, {k}, {v}, {spec}, {', '.join(weights)}, None, False)[0]"
+    arguments = f"{q}, {k}, {v}, {spec}, {', '.join(weights)}, None, False"
+    return f"aten._native_multi_head_attention({arguments})[0]"
 
 
 def _encoder_layer(op: EncoderLayer, s: Site) -> str:
@@ -190,7 +195,8 @@ def _gather(op: Gather, s: Site) -> str:
 def _gather_elements(op: GatherElements, s: Site) -> str:
     axis = op.axis % s.out.rank
     size = text(s.types[0].shape[axis])
-    counted = f"aten.where(aten.lt({s[1]}, 0), aten.add({s[1]}, {size}), {s[1]})"  # torch takes no negative ones
+    # torch takes no indices that count from the end
+    counted = f"aten.where(aten.lt({s[1]}, 0), aten.add({s[1]}, {size}), {s[1]})"
     return f"aten.gather({s[0]}, {axis}, {counted})"
 
 

@@ -87,7 +87,7 @@ def to_tensor(array: np.ndarray, short: str) -> torch.Tensor:
 
 
 def promoted(*operands: Any) -> str:
-    """The element type in which torch computes on values and Python numbers (sizes are integers)."""
+    """The element type in which torch computes on values, numbers and sizes (integers)."""
     stand_ins = [_stand_in(o) for o in operands]
     dtype = (
         torch.result_type(stand_ins[0], stand_ins[1]) if len(stand_ins) == 2 else stand_ins[0].dtype

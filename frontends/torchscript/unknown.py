@@ -20,7 +20,7 @@ FORMAT = "torchscript"
 def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     """The result (or the list of results) of an unknown operation.
 
-    Its attributes are the overload and all arguments by name; an operand is ("operand", its number).
+    Its attributes are the overload and all arguments by name; an operand is ("operand", number).
     """
     packet = _packet(kind)
     function = getattr(packet, schema.overload_name or "default")
@@ -34,7 +34,7 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     free = sorted({n for v in operands for d in v.shape if isinstance(d, Size) for n in d.names})
     if free:
         raise FormatError(
-            f"no table knows {kind}, so its shape cannot be told for free sizes ({', '.join(free)}): "
+            f"no table knows {kind}: its shape cannot be told for free sizes ({', '.join(free)}): "
             "give static shapes in inputs="
         )
     found = _run(function, schema, attributes, operands)
@@ -89,7 +89,10 @@ def _run(function: Any, schema: Any, attributes: Any, operands: Sequence[Value])
 
     with FakeTensorMode(allow_non_fake_inputs=False) as mode, torch.no_grad():
         with mode:
-            fakes = [torch.empty(v.shape, dtype=torch_dtype(v.dtype)) for v in operands]  # type: ignore[arg-type]
+            fakes = [
+                torch.empty(v.shape, dtype=torch_dtype(v.dtype))  # type: ignore[arg-type]
+                for v in operands
+            ]
         given = {name: unplain(value, fakes) for name, value in attributes}
         names = [a.name for a in schema.arguments]
         only = {a.name for a in schema.arguments if a.kwarg_only}

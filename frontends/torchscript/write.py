@@ -10,6 +10,7 @@ import keyword
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Function:
         self.variables: dict[str, str] = {}
         self.taken = {*RESERVED, *dag.sizes, *keyword.kwlist}
         self.needed: set[str] = set()
+        self.fresh = count()
         self.uses_device = False
         self.problems: list[str] = []
         for t in dag.inputs:
@@ -148,33 +150,35 @@ class Function:
                 yield from self._unknown(node, calls)
             elif node.name in self.needed:
                 source = expression(node.op, Site(self, node))
-                if source is not None:
+                if source is None:
+                    parts, same = self._defined(node)
+                    stack += parts
+                    source = same and self.variable(same)
+                if source:
                     yield f"{self.variables[node.name]} = {source}"
-                else:
-                    stack += self._defined(node)
 
-    def _defined(self, node: Node) -> list[Node]:
-        """The nodes of an op's definition, one level down."""
+    def _defined(self, node: Node) -> tuple[list[Node], str | None]:
+        """The nodes of an op's definition, one level down; or the operand that it gives back."""
         if not isinstance(node.op, Derived):
             self.problems.append(f"{node.op!r} at node {node.name}")
-            return []
+            return [], None
         leaves, result = node.op.trace(*(self.types[i] for i in node.inputs))
         names = dict(zip(leaves, node.inputs, strict=True))
         nodes: list[Node] = []
         for value in walk([result]):
             if value.op is None:
                 continue
-            name = node.name if value is result else f"{node.name}.{len(nodes)}"
+            name = node.name if value is result else f"{node.name}.{next(self.fresh)}"
             names[value] = name
             nodes.append(Node(name, value.op, tuple(names[o] for o in value.operands), node.where))
             self.producers[name], self.types[name] = nodes[-1], value.type
-        return nodes
+        return nodes, names[result] if result.op is None else None
 
     # -- operations that no table knows -----------------------------------------------------------
 
     @staticmethod
     def _calls(nodes: Sequence[Node]) -> dict[Any, Node]:
-        """The first node of each unknown operation: the call stands there, once for all its results."""
+        """The first node of each unknown operation: there the call stands, once."""
         found: dict[Any, Node] = {}
         for node in nodes:
             if isinstance(node.op, Opaque):
@@ -231,7 +235,8 @@ class Function:
         missing = [n for n in self.dag.sizes if n in used and n not in found]
         if missing:
             raise BindingError(
-                f"the inputs of {self.dag.name} do not tell the free sizes {', '.join(missing)}: bind them"
+                f"the inputs of {self.dag.name} do not tell the free sizes "
+                f"{', '.join(missing)}: bind them"
             )
         return [found[n] for n in self.dag.sizes if n in used]
 

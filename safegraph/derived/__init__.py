@@ -47,6 +47,7 @@ from safegraph.derived.pointwise import (
 from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
 from safegraph.derived.recurrent import Gru, Lstm, Rnn
 from safegraph.derived.resize import Resize
+from safegraph.derived.scatter import GatherNd, ScatterElements, ScatterNd, TopK
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Flip",
     "Gather",
     "GatherElements",
+    "GatherNd",
     "Gelu",
     "Gemm",
     "GroupNorm",
@@ -103,6 +105,8 @@ __all__ = [
     "Rnn",
     "Round",
     "Rsqrt",
+    "ScatterElements",
+    "ScatterNd",
     "Selu",
     "Sigmoid",
     "Silu",
@@ -111,6 +115,7 @@ __all__ = [
     "Softsign",
     "Sqrt",
     "Tile",
+    "TopK",
     "Trilu",
     "Trunc",
     "Where",

@@ -205,10 +205,6 @@ class Lstm(Recurrent):
             raise ShapeError(f"the result {self.result!r} of an LSTM: there are 'output' and 'cell'")
         return int(self.result == "cell")
 
-    @property
-    def whole(self) -> Lstm:
-        return Lstm(self.reverse, self.gates)
-
     def result_shape(self, steps: Dim, batch: Dim, hidden: Dim) -> Shape:
         return (batch, hidden) if self.result_index else (steps, batch, hidden)
 

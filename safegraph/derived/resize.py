@@ -141,13 +141,14 @@ class Resize(Derived):
         ]
         kept = [r for r in sorted(rows, key=lambda r: r[0]) if r[1] != x.shape[r[0]] or r[2] not in (None, 1.0)]
         scales = tuple(r[2] for r in kept if r[2] is not None)
+        told = all(_is_ratio(scale, to, x.shape[axis]) for axis, to, scale in kept)
         return Resize(
             tuple(r[0] for r in kept),
             tuple(r[1] for r in kept),
             self.mode,
             self.coordinates,
             self.rounding if self.mode == "nearest" else "floor",
-            () if self.coordinates == "align_corners" else scales,
+            () if told or self.coordinates == "align_corners" else scales,
             self.a if self.mode == "cubic" else -0.75,
         )
 
@@ -184,6 +185,13 @@ class Resize(Derived):
 
 def _matrix(op: Resize, size: int, dtype: np.dtype) -> Any:
     return Derived.run(op, np.eye(size, dtype=dtype))
+
+
+def _is_ratio(scale: float | None, to: Dim, size: Dim) -> bool:
+    """Does a scale say no more than the sizes do?"""
+    if isinstance(to, int) and isinstance(size, int):
+        return scale is None or scale == to / size
+    return scale is None or scale in (divide(to, size), 1 / (divide(size, to) or 1))  # type: ignore[operator]
 
 
 def _ratio(a: Dim, b: Dim, dtype: str) -> Value:
