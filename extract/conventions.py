@@ -32,6 +32,8 @@ class Convention:
     leaves_out: str
     figure: Callable[[Work], Dim]
     otherwise: Rule
+    apart: Callable[[Work], Dim] = lambda w: 0
+    """What it counts and reports apart."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """By op name; `safegraph.extract.count.CONTRACTION` is a product and the sum that reads it."""
 
@@ -130,11 +132,7 @@ def _conv_transpose(op: Any, types: Types, out: TensorType, work: Work) -> Work:
 
 
 _XLA_ONE = "abs not ceil round trunc is_inf clip where broadcast cast sign"
-_XLA_TRANSCENDENTAL = "sigmoid sqrt rsqrt erf log1p expm1"
-
-
-def _silu(op: Op, types: Types, out: TensorType, work: Work) -> Work:
-    return Work(transcendental=out.numel, elementwise=out.numel)
+_XLA_TRANSCENDENTAL = "sqrt rsqrt erf log1p expm1"
 
 
 # -- onnx-tool ------------------------------------------------------------------------------------
@@ -202,7 +200,7 @@ TORCH = Convention(
     "are written apart",
     lambda w: 2 * w.macs,
     _macs,
-    {CONTRACTION: _nothing},
+    rules={CONTRACTION: _nothing},
 )
 
 XLA = Convention(
@@ -211,8 +209,9 @@ XLA = Convention(
     "taps of a convolution that read its border; transcendental functions, which it reports apart",
     lambda w: 2 * w.macs + w.elementwise + w.reduce,
     _same,
+    lambda w: w.transcendental,
     {
-        "conv": _conv, "conv_transpose": _conv_transpose, "silu": _silu,
+        "conv": _conv, "conv_transpose": _conv_transpose,
         **dict.fromkeys(_XLA_ONE.split(), _each(1)),
         **dict.fromkeys(_XLA_TRANSCENDENTAL.split(), _transcendental),
         "broadcast": _by_kind({"pow": _transcendental, "root": _transcendental}, _each(1)),
@@ -226,7 +225,7 @@ ONNX_TOOL = Convention(
     "convolutions, where onnx-tool multiplies by the wrong sizes and this does not",
     lambda w: w.macs + w.elementwise,
     _nothing,
-    {
+    rules={
         **dict.fromkeys((*_CONTRACTIONS, CONTRACTION), _with_bias),
         **dict.fromkeys(("unary", "binary", "broadcast"), _weighed),
         **dict.fromkeys(["relu", "abs", "not", "ceil", "round", "cum_sum"], _each(1)),
@@ -255,7 +254,7 @@ FVCORE = Convention(
     "adaptive pools weigh a few for each element",
     lambda w: w.macs + w.elementwise,
     _nothing,
-    {
+    rules={
         **dict.fromkeys(_CONTRACTIONS, _macs),
         "batch_norm": _normalised(1, 2, 1), "layer_norm": _normalised(1, 5, 4),
         "group_norm": _normalised(1, 5, 4), "instance_norm": _normalised(1, 5, 4),

@@ -27,6 +27,7 @@ DEFAULT_SIZE = 16
 
 LABELS = {
     "counted": "",
+    "counted_apart": "  and apart from it",
     "macs": "MACs (multiply-adds)",
     "total_flops": "flops",
     "contraction_flops": "  contractions",
@@ -53,6 +54,8 @@ class Formulas:
     totals: Mapping[str, Dim]
 
     def _formula(self, key: str) -> Any:
+        if key not in self.totals:
+            raise BindingError("no convention was asked for: write cost(convention=...)")
         return sympify(self.totals[key])
 
     @property
@@ -102,7 +105,7 @@ class Formulas:
 
     @property
     def peak_memory(self) -> Any:
-        """The most bytes of activations alive at one time: a `Max` where it depends (see `Peak`)."""
+        """The most bytes of activations alive at one time, a `Max` where it depends: `Peak`."""
         return self._formula("peak_memory")
 
     @property
@@ -139,9 +142,12 @@ class Formulas:
     @property
     def counted(self) -> Any:
         """The figure of the convention that was asked for; BindingError where none was."""
-        if "counted" not in self.totals:
-            raise BindingError("no convention was asked for: write cost(convention=...)")
         return self._formula("counted")
+
+    @property
+    def apart(self) -> Any:
+        """What the convention counts, but reports apart: XLA's transcendental functions."""
+        return self._formula("counted_apart")
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,8 @@ class Cost(Formulas):
     unknown: Mapping[str, int] = field(default_factory=dict)
     """Ops that no table knows, which are not counted: how often each occurs."""
     convention: Convention | None = None
+    assumptions: Mapping[str, tuple[str, Dim, Dim]] = field(default_factory=dict)
+    """What must hold of the free sizes, as in the graph."""
 
     @cached_property
     def totals(self) -> dict[str, Dim]:
@@ -181,7 +189,10 @@ class Cost(Formulas):
             )
             for part, key in enumerate(names)
         }
-        counted = {"counted": self.convention.figure(sums.counted)} if self.convention else {}
+        counted = {}
+        if self.convention:
+            counted["counted"] = self.convention.figure(sums.counted)
+            counted["counted_apart"] = self.convention.apart(sums.counted)
         return {
             **counted,
             "macs": sums.work.macs,
@@ -198,13 +209,20 @@ class Cost(Formulas):
         }
 
     def bind(self, sizes: Mapping[str, Dim]) -> Cost:
-        """The cost for these values of free sizes; raises BindingError for a name not in it."""
+        """The cost for these values of free sizes.
+
+        Raises BindingError for a name that is not in it, and for values that the graph refuses.
+        """
         unknown = [name for name in sizes if name not in self.names]
         if unknown:
             raise BindingError(
                 f"{self.name} has no free size {', '.join(unknown)}; "
                 f"it has {', '.join(sorted(self.names)) or 'none'}"
             )
+        for text, (relation, a, b) in self.assumptions.items():
+            x, y = dims.substitute(a, sizes), dims.substitute(b, sizes)
+            if isinstance(x, int) and isinstance(y, int) and not dims.holds((relation, x, y), {}):
+                raise BindingError(f"{self.name} needs {text}, which is not so for {dict(sizes)}")
 
         @cache
         def at(dim: Dim) -> Dim:
@@ -320,7 +338,8 @@ def cost(
     if not allow_unknown:
         dag.require_known("cannot tell the cost")
     chosen = None if convention is None else named(convention)
-    counted = count(dag, chosen.recount if chosen else None)
+    with dims.assuming():  # what the graph assumes, its ops assume again
+        counted = count(dag, chosen.recount if chosen else None)
     stored = {
         kind: (add_all(t.type.numel for t in group), add_all(t.type.nbytes for t in group))
         for kind in ("parameter", "buffer", "const")
@@ -335,6 +354,7 @@ def cost(
         minimum_bytes(dag, counted),
         dict(unknown),
         chosen,
+        dag.assumptions,
     )
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 
 from safegraph.dag import SafeDAG
-from safegraph.dims import Dim, add_all, at_least, coefficients, maximum, substitute
+from safegraph.dims import (
+    Dim,
+    add_all,
+    at_least,
+    coefficients,
+    largest,
+    maximum,
+    substitute,
+    undominated,
+)
 from safegraph.extract.count import Count
 
 
@@ -30,10 +39,7 @@ class Peak:
     @property
     def bytes(self) -> Dim:
         """The largest of all moments: a `Max` where sizes decide which that is."""
-        found: Dim = 0
-        for _, alive in self.moments:
-            found = maximum(found, alive)
-        return found
+        return largest(alive for _, alive in self.moments)
 
     def bind(self, sizes: Mapping[str, Dim]) -> Peak:
         """The moments that remain for these values of free sizes."""
@@ -117,10 +123,7 @@ def _at_most(a: Dim, limit: Dim) -> Dim:
 
 def _largest(moments: Iterable[tuple[str, Dim]]) -> tuple[tuple[str, Dim], ...]:
     """Without the moments that another is at least as large as, whatever the sizes."""
-    kept: dict[str, Dim] = {}
+    first: dict[Dim, str] = {}
     for op, alive in moments:
-        if any(at_least(k, alive) for k in kept.values()):
-            continue
-        kept = {o: k for o, k in kept.items() if not at_least(alive, k)}
-        kept[op] = alive
-    return tuple(kept.items())
+        first.setdefault(alive, op)
+    return tuple((first[alive], alive) for alive in undominated(first))

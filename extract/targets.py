@@ -63,7 +63,7 @@ _POINTWISE = """
 _OTHERS = """
     reduce softmax log_softmax layer_norm batch_norm instance_norm group_norm local_response_norm
     matmul linear gemm conv conv_transpose max_pool avg_pool cum_sum arg_max flip trilu one_hot
-    einsum opaque
+    einsum opaque lstm gru rnn resize gather_nd scatter_elements scatter_nd top_k
 """
 
 

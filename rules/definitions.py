@@ -7,7 +7,7 @@ are interned, so the comparison is one `is`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -71,8 +71,24 @@ def recognition(cls: type[Derived]) -> Iterator[tuple[Law, ...]]:
         if str(pattern) in seen:
             continue
         seen.add(str(pattern))
+        # A form whose attributes cannot be read back from its ops is no law.
+        specs = [v.op for v in order if v.op is not None and not isinstance(v.op, _FIXED)]
+        if next(_proposed(cls, specs, leaves, result), None) is None:
+            continue
         name = f"{cls.name} recognised ({len(leaves)} operands, form {len(seen)})"
         yield one(name, pattern, _recognise(cls, pattern, heads, len(leaves)))
+
+
+def _proposed(
+    cls: type[Derived], specs: list[Op], operands: Sequence[Value], result: Value
+) -> Iterator[Derived]:
+    """The attributes that matched specs suggest, if they have this term as their definition."""
+    for op in islice(cls.proposals(specs, operands, result), _MOST_PROPOSALS):
+        try:
+            if op.define(*operands) is result:
+                yield op
+        except (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError):
+            continue  # a proposal that does not fit
 
 
 def _skeleton(
@@ -99,13 +115,8 @@ def _recognise(cls: type[Derived], pattern: Term, heads: list[OpVar], arity: int
         operands = [scope[f"x{i}"] for i in range(arity)]
         matched = _value(pattern, scope)
         specs = [scope[h.name] for h in heads]
-        for op in islice(cls.proposals(specs, operands, matched), _MOST_PROPOSALS):
-            try:
-                if op.define(*operands) is matched:
-                    return apply(op, *operands)
-            except (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError):
-                continue  # a proposal that does not fit
-        return None
+        op = next(_proposed(cls, specs, operands, matched), None)
+        return None if op is None else apply(op, *operands)
 
     scope: dict[str, Any] = {"build": build}
     exec(

@@ -20,7 +20,7 @@ from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import SafeGraphError
 from safegraph.law import Law, OpVar, Term, Var
 from safegraph.op import OPS, Op, TensorType
-from safegraph.ops import Opaque
+from safegraph.ops import Opaque, Repeat
 from safegraph.value import Value, apply, parse_type, tensor, walk
 
 _MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError)
@@ -34,9 +34,13 @@ _Example = tuple[Any, tuple[TensorType, ...]]
 
 
 def random_array(
-    rng: np.random.Generator, type: TensorType, sizes: Sizes | None = None, *, positive: bool = False
+    rng: np.random.Generator,
+    type: TensorType,
+    sizes: Sizes | None = None,
+    *,
+    positive: bool = False,
 ) -> np.ndarray:
-    """An array of a type: floats in (-2, 2), or (0.1, 2); integers -1 and 0, indices of every axis."""
+    """Floats in (-2, 2), or (0.1, 2); integers -1 and 0, which are indices of every axis."""
     shape = numeric(type.shape, sizes or {})
     if is_float(type.dtype):
         values: Any = rng.uniform(0.1 if positive else -2, 2, shape)
@@ -115,7 +119,9 @@ def random_values(
         tries += 1
         made += grow.op(classes[int(rng.integers(len(classes)))])
     used = {o for v in grow.values for o in v.operands}
-    outputs = tuple(v for v in grow.values if v.op is not None and v not in used) or (grow.values[-1],)
+    outputs = tuple(v for v in grow.values if v.op is not None and v not in used) or (
+        grow.values[-1],
+    )
     return Sample(outputs, grow.leaves, frozenset(grow.constants), grow.numbers, sizes)
 
 
@@ -138,7 +144,9 @@ class _Pool:
             shape = random_shape(rng)
             if self.sizes and shape and (not self.values or rng.random() < 0.5):
                 shape = (size(_BATCH), *shape[1:])
-        value = tensor(f"{'xyzwuv'[len(self.leaves) % 6]}{len(self.leaves)}", TensorType(dtype, shape))
+        value = tensor(
+            f"{'xyzwuv'[len(self.leaves) % 6]}{len(self.leaves)}", TensorType(dtype, shape)
+        )
         fixed = not any(isinstance(d, Size) for d in shape)
         array = random_array(rng, value.type, self.sizes, positive=bool(rng.random() < 0.5))
         if fixed and rng.random() < 0.5:
@@ -171,7 +179,9 @@ class _Pool:
             if not fits or not 0 < many <= self.numel or value.op is None or value in self.values:
                 return False
             with np.errstate(all="ignore"):
-                array = np.asarray(bound.run(*(self.arrays[self.values.index(v)] for v in operands)))
+                array = np.asarray(
+                    bound.run(*(self.arrays[self.values.index(v)] for v in operands))
+                )
         except (NotImplementedError, *_MISFITS):
             return False
         if is_float(value.dtype) and not np.isfinite(array).all() and rng.random() < 0.9:
@@ -243,7 +253,9 @@ class Case:
         return found
 
 
-def cases(law: Law, rng: np.random.Generator, count: int, *, tries: int | None = None) -> Iterator[Case]:
+def cases(
+    law: Law, rng: np.random.Generator, count: int, *, tries: int | None = None
+) -> Iterator[Case]:
     """Up to `count` cases in which a law fires: its left side with random ops and shapes, its right side.
 
     Ops are drawn bottom-up by `Op.draw` on shapes that fit by chance, tried again and again (`tries`
@@ -277,14 +289,22 @@ def _case(law: Law, found: Mapping[str, Any], rng: np.random.Generator) -> Case 
 
 
 def _built(
-    law: Law, types: Mapping[str, TensorType], found: Mapping[str, Any], rng: np.random.Generator, sizes: Sizes
+    law: Law,
+    types: Mapping[str, TensorType],
+    found: Mapping[str, Any],
+    rng: np.random.Generator,
+    sizes: Sizes,
 ) -> Case | None:
     scope: dict[str, Any] = {n: tensor(n, t) for n, t in types.items()}
     scope |= {v.name: found[v.name] for v in law.specs}
     for fact in law.facts:
         if fact.kind == "uniform":
-            number = randomly(rng, (*_NUMBERS, -np.inf, np.inf) if is_float(types[fact.name].dtype) else (0, 1))
-            scope[f"{fact.name}_is"] = np.asarray(number).astype(to_numpy(types[fact.name].dtype)).item()
+            number = randomly(
+                rng, (*_NUMBERS, -np.inf, np.inf) if is_float(types[fact.name].dtype) else (0, 1)
+            )
+            scope[f"{fact.name}_is"] = (
+                np.asarray(number).astype(to_numpy(types[fact.name].dtype)).item()
+            )
     with assuming() as assumptions:
         left = _instance(law.left, scope)
         if left is None:
@@ -328,7 +348,10 @@ def _with_free_size(
         return None
     chosen = known[int(rng.integers(len(known)))]
     free = size(_BATCH)
-    found = {n: t.with_shape(tuple(free if d == chosen else d for d in t.shape)) for n, t in types.items()}
+    found = {
+        n: t.with_shape(tuple(free if d == chosen else d for d in t.shape))
+        for n, t in types.items()
+    }
     return found, {_BATCH: chosen}
 
 
@@ -340,7 +363,10 @@ class _Drawn:
         self.scope: dict[str, Any] = {}
         self.shapes: list[Shape] = []
         first, rest = randomly(
-            rng, [("f64", "f64")] * 5 + [("bool", "f64")] * 3 + [("i64", "i64"), ("bool", "bool"), ("f32", "f32")]
+            rng,
+            [("f64", "f64")] * 5
+            + [("bool", "f64")] * 3
+            + [("i64", "i64"), ("bool", "bool"), ("f32", "f32")],
         )
         self.dtypes = iter((first, *[rest] * 50))
 
@@ -353,7 +379,11 @@ class _Drawn:
         for operand in pattern.operands:
             if isinstance(operand, Term) and self.term(operand) is None:
                 return None
-        new = tuple(dict.fromkeys(o for o in pattern.operands if isinstance(o, Var) and o.name not in self.scope))
+        new = tuple(
+            dict.fromkeys(
+                o for o in pattern.operands if isinstance(o, Var) and o.name not in self.scope
+            )
+        )
         if not self._like_example(pattern, new):
             self._leaves(new, pattern if len(new) == len(pattern.operands) else None)
         operands = []
@@ -378,7 +408,7 @@ class _Drawn:
     def _like_example(self, pattern: Term, new: Sequence[Var]) -> bool:
         """Leaves beside operands that are there, as an example of the op has them: sizes as in those."""
         rng, head = self.rng, pattern.head
-        cls = head.cls if isinstance(head, OpVar) else type(head)
+        cls: Any = head.cls if isinstance(head, OpVar) else type(head)
         fitting = [types for _, types in _examples(cls) if len(types) == len(pattern.operands)]
         if not new or len(new) == len(pattern.operands) or not fitting or rng.random() < 0.4:
             return False
@@ -387,13 +417,17 @@ class _Drawn:
         sizes: dict[Dim, Dim] = {}
         for value, type_ in zip(values, types, strict=True):
             if value is not None and value.rank == type_.rank:
-                sizes |= {d: n for d, n in zip(type_.shape, value.shape, strict=True) if d not in sizes}
+                sizes |= {
+                    d: n for d, n in zip(type_.shape, value.shape, strict=True) if d not in sizes
+                }
         small = int(rng.integers(1, 4))
         fresh: dict[Dim, Dim] = {}
         for var, value, type_ in zip(pattern.operands, values, types, strict=True):
             if value is None and var.name not in self.scope:
                 # axes after the second are windows: small ones fit
-                shape = [sizes.get(d, fresh.setdefault(d, int(rng.integers(1, 4)))) for d in type_.shape]
+                shape = [
+                    sizes.get(d, fresh.setdefault(d, int(rng.integers(1, 4)))) for d in type_.shape
+                ]
                 shape[2:] = [small if rng.random() < 0.8 else d for d in shape[2:]]
                 self._leaf(var, type_.dtype, tuple(shape))
         return True
@@ -402,7 +436,7 @@ class _Drawn:
         """Leaves of shapes that may fit each other and what is there."""
         rng = self.rng
         if whole is not None:
-            cls = whole.head.cls if isinstance(whole.head, OpVar) else type(whole.head)
+            cls: Any = whole.head.cls if isinstance(whole.head, OpVar) else type(whole.head)
             drawn = _drawn_types(cls, len(new), rng)
             if drawn is not None:
                 for var, type_ in zip(new, drawn, strict=True):
@@ -430,8 +464,13 @@ class _Drawn:
             if inner is not None and inner.op is not None and style < 0.3:
                 shapes = [o.shape for o in inner.operands]
                 op = randomly(rng, (inner.op.inverse, inner.op.pseudo_inverse))(*shapes)
-            elif style < 0.5 and getattr(cls, "examples", ()):
-                op = randomly(rng, cls.examples)[0]  # type: ignore[attr-defined]
+            elif style < 0.5 and _examples(cls):
+                op = randomly(rng, _examples(cls))[0]
+            if cls is Repeat and style > 0.6:  # to a shape that is there
+                like = randomly(rng, [t for t in self.shapes if len(t) == operands[0].rank])
+                op = Repeat(
+                    tuple(n if d == 1 else 1 for n, d in zip(like, operands[0].shape, strict=True))
+                )
             if not isinstance(op, cls):
                 op = cls.draw(rng, *(v.shape for v in operands))  # type: ignore[arg-type]
             return None if op is None else op.normal(*(v.type for v in operands))
@@ -469,12 +508,16 @@ def _examples(cls: type[Op]) -> tuple[_Example, ...]:
         types = [parse_type(part) for part in text.split(",")]
         names = {n for t in types for d in t.shape if isinstance(d, Size) for n in d.names}
         sizes: dict[str, Dim] = dict.fromkeys(names, 4)
-        wide = tuple(TensorType("f64" if t.dtype == "f32" else t.dtype, t.bind(sizes).shape) for t in types)
+        wide = tuple(
+            TensorType("f64" if t.dtype == "f32" else t.dtype, t.bind(sizes).shape) for t in types
+        )
         found.append((op.bind(sizes), wide))
     return tuple(found)
 
 
-def _drawn_types(cls: type[Op], count: int, rng: np.random.Generator) -> tuple[TensorType, ...] | None:
+def _drawn_types(
+    cls: type[Op], count: int, rng: np.random.Generator
+) -> tuple[TensorType, ...] | None:
     """Operand types of an example with so many operands, with other sizes; None where none is had."""
     fitting = [types for _, types in _examples(cls) if len(types) == count]
     if not fitting or rng.random() < 0.3:
@@ -490,12 +533,14 @@ def _resized(types: Sequence[TensorType], rng: np.random.Generator) -> tuple[Ten
     return tuple(t.with_shape(tuple(new[d] for d in t.shape)) for t in types)
 
 
-def _from_definition(pattern: Term, example: _Example, rng: np.random.Generator) -> dict[str, Any] | None:
+def _from_definition(
+    pattern: Term, example: _Example, rng: np.random.Generator
+) -> dict[str, Any] | None:
     """The variables of the pattern in a definition like that of an example."""
     op, types = example[0], _resized(example[1], rng)
     try:
         if rng.random() < 0.5:
-            drawn = type(op).draw(rng, *(t.shape for t in types))  # type: ignore[arg-type]
+            drawn = type(op).draw(rng, *(t.shape for t in types))
             op = op if drawn is None else drawn
         return _match(pattern, op.trace(*types)[1])
     except (NotImplementedError, *_MISFITS):
@@ -514,7 +559,10 @@ def _match(pattern: Any, value: Value) -> dict[str, Any] | None:
             continue
         head = wanted.head
         if isinstance(head, OpVar):
-            if not isinstance(given.op, head.cls) or found.setdefault(head.name, given.op) is not given.op:
+            if (
+                not isinstance(given.op, head.cls)
+                or found.setdefault(head.name, given.op) is not given.op
+            ):
                 return None
         elif given.op is not head:
             return None
@@ -524,4 +572,13 @@ def _match(pattern: Any, value: Value) -> dict[str, Any] | None:
     return found
 
 
-__all__ = ["Case", "Sample", "cases", "numeric", "random_array", "random_shape", "random_values", "related"]
+__all__ = [
+    "Case",
+    "Sample",
+    "cases",
+    "numeric",
+    "random_array",
+    "random_shape",
+    "random_values",
+    "related",
+]

@@ -447,11 +447,7 @@ def maximum(a: Dim, b: Dim) -> Dim:
         return b
     key = ("max", a, b)
     if key not in _MEMO:
-        kept: list[Dim] = []
-        for part in (*_max_parts(a), *_max_parts(b)):
-            if not any(at_least(k, part) for k in kept):
-                kept = [k for k in kept if not at_least(part, k)] + [part]
-        _MEMO[key] = kept[0] if len(kept) == 1 else _intern(_sympy().Max(*map(sympify, kept)))
+        _MEMO[key] = largest((*_max_parts(a), *_max_parts(b)))
     return _MEMO[key]
 
 
@@ -462,8 +458,54 @@ def _max_parts(a: Dim) -> list[Dim]:
     return [a]
 
 
+def undominated(sizes: Iterable[Dim]) -> list[Dim]:
+    """Those of which no other is at least as large for all values.
+
+    >>> undominated([parse("n"), parse("3*n"), parse("n*n"), parse("n + 2")])
+    [3*n, n**2]
+    """
+    kept: dict[Dim, tuple[int | None, ...]] = {}
+    for dim in dict.fromkeys(sizes):
+        samples = _samples(dim)
+        above = (k for k, values in kept.items() if _none_below(values, samples))
+        if any(at_least(k, dim) for k in above):
+            continue
+        below = [k for k, values in kept.items() if _none_below(samples, values)]
+        for k in below:
+            if at_least(dim, k):
+                del kept[k]
+        kept[dim] = samples
+    return list(kept)
+
+
+def _samples(dim: Dim) -> tuple[int | None, ...]:
+    """The size at a few values: what is less at one of them cannot be larger for all."""
+    free = sorted(names(dim))
+    found: list[int | None] = []
+    for point in ((1,), (2, 3, 5, 7), (1, 1000), (1000, 1), (4096,)):
+        values = {n: point[i % len(point)] for i, n in enumerate(free)}
+        try:
+            found.append(evaluate(dim, values))
+        except ZeroDivisionError:  # it is divided by a size that is 0 there
+            found.append(None)
+    return tuple(found)
+
+
+def _none_below(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
+    return all(x is None or y is None or x >= y for x, y in zip(a, b, strict=True))
+
+
+def largest(sizes: Iterable[Dim]) -> Dim:
+    """The largest of many sizes: a `Max` of those that no other is always as large as."""
+    kept = undominated(sizes)
+    if len(kept) <= 1:
+        return kept[0] if kept else 0
+    # SymPy's own simplification of a Max takes a minute for 15 terms with floor divisions.
+    return _intern(_sympy().Max(*map(sympify, kept), evaluate=False))
+
+
 def _max_all(*args: Dim) -> Dim:
-    return reduce(maximum, args)
+    return largest(part for arg in args for part in _max_parts(arg))
 
 
 def same(a: Dim, b: Dim) -> bool | None:

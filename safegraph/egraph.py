@@ -260,9 +260,9 @@ class EGraph:
             else:
                 facts.append(f"(= u_{fact.name} (uniform v_{fact.name}))")
                 columns.append(f"u_{fact.name}")
-        row = f"(m_{number} {' '.join(columns)})"
+        row = f"(m_{number}_ {' '.join(columns)})"
         self._text(
-            f"(relation m_{number} ({' '.join(['i64'] * len(columns))})) (ruleset law_{number})"
+            f"(relation m_{number}_ ({' '.join(['i64'] * len(columns))})) (ruleset law_{number})"
             f"(rule ({' '.join(facts)}) ({row}) :ruleset law_{number})"
             f"(rule ({row}) ((delete {row})) :ruleset clear)"
         )
@@ -295,9 +295,10 @@ class EGraph:
                 columns[tag] = "i64"
             facts[f"(= {name} ({function} {' '.join(n for n, _, _ in inner)} {tag}))"] = None
             if large and len(facts) > 1 and pattern is not law.left:
-                row = f"(p_{number}_{len(done)} {name} {' '.join(columns)})"
+                table = f"p_{number}_{len(done)}_"  # no name may begin another: egglog numbers its own
+                row = f"({table} {name} {' '.join(columns)})"
                 parts.append(
-                    f"(relation p_{number}_{len(done)} (T {' '.join(columns.values())}))"
+                    f"(relation {table} (T {' '.join(columns.values())}))"
                     f"(rule ({' '.join(facts)}) ({row}) :ruleset parts_{number})"
                 )
                 facts = {row: None}
@@ -340,7 +341,7 @@ class EGraph:
             )
             frozen = self._egglog.freeze().functions
             for law, number in numbers.items():
-                rows = frozen[f"m_{number}"].rows
+                rows = frozen[f"m_{number}_"].rows
                 if not rows:
                     continue
                 to_int = self._egglog.value_to_i64

@@ -41,7 +41,9 @@ _SMALL = Budget(nodes=3_000, seconds=5.0)
 # -- comparison -----------------------------------------------------------------------------------
 
 
-def difference(a: np.ndarray, b: np.ndarray, slack: np.ndarray | None = None, rtol: float = 0.0) -> str | None:
+def difference(
+    a: np.ndarray, b: np.ndarray, slack: np.ndarray | None = None, rtol: float = 0.0
+) -> str | None:
     """Where and how far two arrays differ, as a text; None where they are equal.
 
     NaN equals NaN and -0 equals 0.  Floats may differ by `rtol` times the larger of 1 and the number,
@@ -55,7 +57,9 @@ def difference(a: np.ndarray, b: np.ndarray, slack: np.ndarray | None = None, rt
     if is_float(from_numpy(a.dtype)):
         with np.errstate(all="ignore"):
             x, y = a.astype(np.float64), b.astype(np.float64)
-            near = np.abs(x - y) <= rtol * np.maximum(1, np.abs(y)) + (0 if slack is None else slack)
+            near = np.abs(x - y) <= rtol * np.maximum(1, np.abs(y)) + (
+                0 if slack is None else slack
+            )
             wrong = wrong & ~near & ~(np.isnan(x) & np.isnan(y))
     if not wrong.any():
         return None
@@ -81,7 +85,11 @@ def undetermined(a: np.ndarray, moved: np.ndarray) -> np.ndarray | None:
         return None
     with np.errstate(all="ignore"):
         slack = 10 * np.abs(a - moved)
-    return np.where(np.isnan(slack) & ~((a == moved) | (np.isnan(a) & np.isnan(moved))), np.inf, np.nan_to_num(slack))
+    return np.where(
+        np.isnan(slack) & ~((a == moved) | (np.isnan(a) & np.isnan(moved))),
+        np.inf,
+        np.nan_to_num(slack),
+    )
 
 
 # -- an e-graph -----------------------------------------------------------------------------------
@@ -155,7 +163,11 @@ def _jumps(expected: np.ndarray, value: np.ndarray, run: _Run, moved: Any, node:
     again = run.known[1][node.cls]
     other = run.by_node[1].get(node.index)
     if expected.dtype.kind in "biu":
-        jumpy = (expected != again) | (value != other) if isinstance(other, np.ndarray) else expected != again
+        jumpy = (
+            (expected != again) | (value != other)
+            if isinstance(other, np.ndarray)
+            else expected != again
+        )
         return bool((jumpy | (expected == value)).all())
     slack = undetermined(value, other) if isinstance(other, np.ndarray) else None
     both = undetermined(expected, again)
@@ -212,7 +224,9 @@ class _Run:
         self.by_node.append({n.index: v for n, v in found})
         return found
 
-    def _value(self, node: ENode, known: Mapping[int, np.ndarray], leaves: Mapping[str, np.ndarray]) -> Any:
+    def _value(
+        self, node: ENode, known: Mapping[int, np.ndarray], leaves: Mapping[str, np.ndarray]
+    ) -> Any:
         if node.op is None:
             name = self.names[node.index]
             if name not in leaves:
@@ -224,11 +238,15 @@ class _Run:
         else:
             try:
                 with np.errstate(all="ignore"):
-                    value = np.asarray(node.op.bind(self.sizes).run(*(known[o] for o in node.operands)))
+                    value = np.asarray(
+                        node.op.bind(self.sizes).run(*(known[o] for o in node.operands))
+                    )
             except Exception as error:  # whatever an op does on operands that a law gave it
                 return f"it cannot be run: {type(error).__name__}: {error}"
         if value.shape != self.shapes[node.index] or value.dtype != to_numpy(node.type.dtype):
-            return f"its value is {from_numpy(value.dtype)}{list(value.shape)}, its type {node.type}"
+            return (
+                f"its value is {from_numpy(value.dtype)}{list(value.shape)}, its type {node.type}"
+            )
         return value
 
     def violation(self, node: ENode, reference: ENode, what: str) -> Violation:
@@ -297,11 +315,15 @@ def sound(
     egraph = EGraph()
     egraph.add(sample.outputs, constants=sample.constants, numbers=sample.numbers)
     report = egraph.run(laws, budget)
-    found = check_egraph(egraph, sample.leaves, sample.sizes, rtol=rtol, most_bytes=most_bytes, seed=seed)
+    found = check_egraph(
+        egraph, sample.leaves, sample.sizes, rtol=rtol, most_bytes=most_bytes, seed=seed
+    )
     return Soundness(tuple(found), report)
 
 
-def _sample(graph: SafeDAG | Sample | Iterable[Value], sizes: Sizes, rng: np.random.Generator) -> Sample:
+def _sample(
+    graph: SafeDAG | Sample | Iterable[Value], sizes: Sizes, rng: np.random.Generator
+) -> Sample:
     if isinstance(graph, Sample):
         return graph
     constants: frozenset[str] = frozenset()
@@ -315,7 +337,7 @@ def _sample(graph: SafeDAG | Sample | Iterable[Value], sizes: Sizes, rng: np.ran
     else:
         outputs = tuple(graph)
         free = {n for v in walk(outputs) for d in v.shape for n in getattr(d, "names", ())}
-    values = {name: 2 for name in free} | dict(sizes)
+    values = dict.fromkeys(free, 2) | dict(sizes)
     leaves = {v.name: v.type for v in walk(outputs) if v.op is None}
     arrays = {n: data[n] if n in data else random_array(rng, t, values) for n, t in leaves.items()}
     return Sample(outputs, arrays, constants, {}, values)
@@ -360,7 +382,9 @@ def check_law(law: Law, *, count: int = 20, tries: int | None = None, seed: int 
             what = _differs(case, law, sizes, rng)
             if what is not None:
                 report.unsound += 1
-                report.counterexample = report.counterexample or _counterexample(case, law, sizes, what)
+                report.counterexample = report.counterexample or _counterexample(
+                    case, law, sizes, what
+                )
                 break
     return report
 
@@ -383,7 +407,8 @@ def _differs(case: Case, law: Law, sizes: Sizes, rng: np.random.Generator) -> st
         return what
     moved = shaken(rng, arrays)
     slacks = [
-        undetermined(a, run_value(v, moved, sizes)) for v, a in ((case.left, left), (case.right, right))
+        undetermined(a, run_value(v, moved, sizes))
+        for v, a in ((case.left, left), (case.right, right))
     ]
     slack = None if slacks[0] is None or slacks[1] is None else slacks[0] + slacks[1]
     return difference(right, left, slack, rtol)
@@ -406,9 +431,7 @@ def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> n
 def _counterexample(case: Case, law: Law, sizes: Sizes, what: str) -> str:
     leaves = ", ".join(f"{n}: {case.scope[n].type}" for n in law.tensors)
     bound = f" for {dict(sizes)}" if sizes else ""
-    return (
-        f"  {what}{bound}\n  with {leaves}\n  left  {term_text(case.left)}\n  right {term_text(case.right)}"
-    )
+    return f"  {what}{bound}\n  with {leaves}\n  left  {term_text(case.left)}\n  right {term_text(case.right)}"
 
 
 def term_text(value: Value) -> str:

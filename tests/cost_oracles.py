@@ -69,8 +69,8 @@ def traffic(model: nn.Module, *inputs: Tensor) -> tuple[int, int]:
 class LiveRanges(Interpreter):
     """Runs an exported graph op by op, and adds up what is alive at each.
 
-    An input lives from the start to its last use, a result from its op to its last use, an output to
-    the end; what shares memory, or is a copy to another layout, is one.
+    An input lives from the start to its last use, a result from its op to its last use, an output
+    to the end; what shares memory, or is a copy to another layout, is one.
     """
 
     def __init__(self, module: torch.fx.GraphModule, stored: int) -> None:
@@ -132,11 +132,7 @@ def peak_memory(model: nn.Module, *inputs: Tensor) -> int:
     program = export(model, inputs)
     state = program.state_dict | program.constants
     signature = program.graph_signature
-    stored = [
-        state[name]
-        for spec in signature.input_specs
-        if (name := spec.target) is not None
-    ]
+    stored = [state[name] for spec in signature.input_specs if (name := spec.target) is not None]
     return LiveRanges(program.graph_module, len(stored)).measure(*stored, *inputs)
 
 
@@ -147,7 +143,7 @@ def symbolic_flops(
 
     `axes` has, for each input, the names of its free sizes by axis; the result is in these names.
     """
-    shapes = tuple({axis: Dim.AUTO for axis in one} for one in axes)
+    shapes = tuple(dict.fromkeys(one, Dim.AUTO) for one in axes)
     program = export(model, inputs, dynamic_shapes=shapes).run_decompositions()
     values = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"]
     mode = next(v for v in values if isinstance(v, Tensor)).fake_mode

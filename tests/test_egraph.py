@@ -59,7 +59,9 @@ def test_terms_are_known_with_type_class_and_origin() -> None:
 
 def test_leaves_of_a_name_are_one() -> None:
     egraph = EGraph()
-    first, second, third = egraph.add([tensor("v", "f64[2]"), tensor("v", "f64[2]"), tensor("u", "f64[2]")])
+    first, second, third = egraph.add(
+        [tensor("v", "f64[2]"), tensor("v", "f64[2]"), tensor("u", "f64[2]")]
+    )
     assert first == second
     assert not egraph.same(first, third)
 
@@ -148,7 +150,9 @@ def test_uniform_values_follow_from_operands() -> None:
     assert uniform_value(Repeat((3,)), [two], f64) is two
     assert uniform_value(Binary("multiply"), [two, two], f64) is Number(4.0, "f64")
     assert uniform_value(Unary("neg"), [None], f64) is None
-    assert uniform_value(Binary("less"), [two, two], TensorType("bool", (2,))) is Number(False, "bool")
+    assert uniform_value(Binary("less"), [two, two], TensorType("bool", (2,))) is Number(
+        False, "bool"
+    )
 
 
 def test_a_pad_with_another_number_is_not_uniform() -> None:
@@ -214,7 +218,9 @@ def test_enodes_tell_the_law_and_the_round_that_made_them() -> None:
     egraph = EGraph()
     egraph.add([v.exp()])
     egraph.run((*first, *second))
-    assert {n.op.kind: egraph.born(n.index) for n in egraph.enodes() if isinstance(n.op, Unary)} == {
+    assert {
+        n.op.kind: egraph.born(n.index) for n in egraph.enodes() if isinstance(n.op, Unary)
+    } == {
         "exp": ("given", 0),
         "sin": ("step one", 1),
         "cos": ("step two", 2),
@@ -237,7 +243,9 @@ def test_a_right_side_is_built_once_for_equal_operands_and_ops() -> None:
     law: tuple[Law, ...] = one("noted", p(x), noted)
     egraph = EGraph()
     leaves = [tensor(f"t{i}", "f64[2 3]") for i in range(12)]
-    egraph.add([permute(leaf, (1, 0)) for leaf in leaves] + [permute(tensor("u", "f64[4 3]"), (1, 0))])
+    egraph.add(
+        [permute(leaf, (1, 0)) for leaf in leaves] + [permute(tensor("u", "f64[4 3]"), (1, 0))]
+    )
     egraph.run(law)
     egraph.run(law)
     assert sorted(built) == ["f64[2 3]", "f64[4 3]"]

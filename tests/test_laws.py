@@ -31,16 +31,15 @@ CASES = 20
 
 @pytest.mark.parametrize("law", ALL, ids=lambda law: law.name)
 def test_both_sides_are_equal(law: Law) -> None:
-    report = check_law(law, count=CASES)
-    assert report.fired >= CASES, f"{law.name} fired in {report.fired} of {CASES} cases"
-    assert report, str(report)
+    report = check_law(law, count=CASES, tries=200 * CASES)
+    assert report, str(report)  # "never fired", or a counterexample
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", ALL, ids=lambda law: law.name)
 def test_both_sides_are_equal_in_many_cases(law: Law) -> None:
-    report = check_law(law, count=10 * CASES, seed=1)
-    assert report.fired >= 10 * CASES, f"{law.name} fired in {report.fired} cases"
+    report = check_law(law, count=10 * CASES, tries=20_000 * CASES, seed=1)
+    assert report.fired >= CASES, f"{law.name} fired in only {report.fired} cases"
     assert report, str(report)
 
 

@@ -236,6 +236,7 @@ SPEC_OPERANDS = {
     "Reshape": (1,), "Expand": (1,), "Slice": (1, 2, 3, 4), "Pad": (1, 2, 3), "Tile": (1,),
     "Squeeze": (1,), "Unsqueeze": (1,), "CumSum": (1,), "Trilu": (1,), "Range": (0, 1, 2),
     "Split": (1,), "ConstantOfShape": (0,), "Clip": (1, 2), "Dropout": (1, 2),
+    "Resize": (1, 2, 3), "Upsample": (1,), "TopK": (1,), "LSTM": (4,), "GRU": (4,), "RNN": (4,),
 }  # fmt: skip
 
 # Node tests with ops of the table that are carried as Opaque, by beginnings of their names.
@@ -247,6 +248,16 @@ OPAQUE = (
     "test_einsum_batch_diagonal",  # a label twice in one operand
     "test_maxpool_with_argmax",
     "test_edge_pad", "test_reflect_pad", "test_wrap_pad",
+    "test_lstm_with_peepholes",
+    "test_resize_upsample_scales_cubic_A_n0p5_exclude_outside",
+    "test_resize_downsample_scales_cubic_A_n0p5_exclude_outside",
+    "test_resize_tf_crop_and_resize",  # of a region
+    "test_resize_downsample_scales_linear_antialias", "test_resize_downsample_sizes_linear_antialias",
+    "test_resize_downsample_scales_cubic_antialias", "test_resize_downsample_sizes_cubic_antialias",
+    "test_resize_downsample_scales_linear_half_pixel_symmetric",
+    "test_resize_upsample_scales_linear_half_pixel_symmetric",
+    "test_resize_downsample_scales_linear_align_corners",  # see the row: two meanings
+    "test_resize_downsample_scales_cubic_align_corners",
     "test_reduce_max_empty_set", "test_reduce_min_empty_set", "test_reduce_log_sum_exp_empty_set",
 )  # fmt: skip
 

@@ -25,7 +25,9 @@ from tests.strategies import seeds
 
 def weight(name: str, *shape: int, kind: str = "parameter", seed: int = 0) -> Tensor:
     """A tensor with data of unit scale."""
-    data = np.random.default_rng((seed, *shape)).standard_normal(shape) / np.sqrt(max(1, *shape[-2:]))
+    data = np.random.default_rng((seed, *shape)).standard_normal(shape) / np.sqrt(
+        max(1, *shape[-2:])
+    )
     return Tensor(name, kind, TensorType("f32", shape), data.astype("f4"))
 
 
@@ -118,7 +120,9 @@ def test_a_sum_of_products_becomes_one_matmul() -> None:
 
 def test_folding_constants_is_a_choice() -> None:
     thin = optimize(SafeDAG.from_values({"y": low_rank(16)[0]}, low_rank(16)[1])).dag
-    assert {t.name for t in thin.kind("parameter")} == {"A", "B"}, "folded, it would be 16 times dearer"
+    assert {t.name for t in thin.kind("parameter")} == {"A", "B"}, (
+        "folded, it would be 16 times dearer"
+    )
     wide = optimize(SafeDAG.from_values({"y": low_rank(512)[0]}, low_rank(512)[1])).dag
     assert len(wide.kind("parameter")) == 1, "folded, it is one product instead of two"
     assert macs(wide) == 64 * 512 * 512
@@ -129,7 +133,9 @@ def test_folding_constants_is_a_choice() -> None:
 def test_a_batch_norm_goes_into_the_convolution(target: str, with_bias: bool) -> None:
     w, b = weight("w", 8, 3, 3, 3), weight("b", 8)
     scale, bias, mean = (weight(n, 8, seed=i) for i, n in enumerate(("scale", "bias", "mean")))
-    variance = Tensor("variance", "buffer", TensorType("f32", (8,)), np.linspace(0.5, 2, 8, dtype="f4"))
+    variance = Tensor(
+        "variance", "buffer", TensorType("f32", (8,)), np.linspace(0.5, 2, 8, dtype="f4")
+    )
     conv = Conv((1, 1), (1, 1), (1, 1), (1, 1), 1)
     x = tensor("x", "f32[batch 3 16 16]")
     y = apply(conv, x, leaf(w), *([leaf(b)] if with_bias else []))
@@ -184,7 +190,9 @@ def test_a_free_size_stays_free() -> None:
     found = optimize(SafeDAG.from_values({"y": (x @ (leaf(a) @ leaf(b))).tanh()}, [a, b]))
     assert str(found.dag.types[found.dag.outputs["y"]]) == "f32[batch 64]"
     assert found.sizes == {"batch": 16}
-    assert macs(found.dag, {"batch": 10}) == 10 * 64 * 64, "for a batch of 16, one small product is cheapest"
+    assert macs(found.dag, {"batch": 10}) == 10 * 64 * 64, (
+        "for a batch of 16, one small product is cheapest"
+    )
     for batch in (1, 5):
         assert_same(found, {"batch": batch})
 

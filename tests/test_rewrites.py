@@ -14,7 +14,6 @@ import torch
 
 from benchmarks.cases import Case
 from benchmarks.rewrites import CASES, COLUMNS, measure
-from safegraph.errors import UnsupportedError
 
 NUMBERS = """
     03a 03c 04 05a 05b 06a 06c 07a 08d 11a 12b 13a 13c 13d 14a 14c 15b 15c 15e 16d 17a 20 21b 22 25a
@@ -101,15 +100,8 @@ def test_files_not_made_by_torch_compute_the_same(case: Case, tmp_path: Path) ->
     np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
 
 
-def unread(case: Case) -> Any:
-    """The mark of programs with an op that the ONNX frontend does not know."""
-    if case.name.startswith("26a"):
-        return pytest.mark.xfail(raises=UnsupportedError, reason="Resize is no known op")
-    return ()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=unread(c)) for c in CASES])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_better_form_costs_less(case: Case, tmp_path: Path) -> None:
     given, better = (dict(zip(COLUMNS, found, strict=True)) for found in measure(case, tmp_path))
     dearer = {column for column in COLUMNS[1:] if better[column] > given[column]}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tests.strategies import seeds
 
 from safegraph.cases import random_values
 from safegraph.dag import SafeDAG
@@ -16,6 +15,7 @@ from safegraph.ops import Opaque, Permute, Reduce, Repeat, Slice, Unary
 from safegraph.rules import ALL
 from safegraph.soundness import check_egraph, check_law, difference, sound
 from safegraph.value import Value, apply, permute, reduce, repeat, slice_axis, tensor
+from tests.strategies import seeds
 
 x, y = variables("x y")
 p, q = any_of(Permute, "p q")
@@ -139,7 +139,8 @@ def test_a_law_of_the_user_is_reported_sound() -> None:
 def test_exact_laws_must_give_the_same_bits() -> None:
     z = variables("z")[0]
     associative = {
-        grade: one("sums associate", (x + y) + z, x + (y + z), grade=grade)[0] for grade in ("exact", "real")
+        grade: one("sums associate", (x + y) + z, x + (y + z), grade=grade)[0]
+        for grade in ("exact", "real")
     }
     assert check_law(associative["exact"]).unsound
     assert check_law(associative["real"])

@@ -18,7 +18,7 @@ from safegraph.derived.shape import Concat, Expand, Index
 from safegraph.dtypes import is_float, to_numpy
 from safegraph.frontends.onnx.call import Call, Unsayable
 from safegraph.frontends.onnx.nodes import vector
-from safegraph.ops import Repeat, Scalar, Unsqueeze
+from safegraph.ops import Repeat, Scalar, Squeeze, Unsqueeze
 from safegraph.value import Value, apply
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 # -- in -------------------------------------------------------------------------------------------
 
 
-def read(n: Call, x: Value, w: Value, r: Value, b: Any = None, lengths: Any = None, *more: Any) -> Any:
+def read(
+    n: Call, x: Value, w: Value, r: Value, b: Any = None, lengths: Any = None, *more: Any
+) -> Any:
     """The results of a recurrent node: all outputs, the last hidden state, the last cell state."""
     h, c, peepholes = (*more, None, None, None)[:3]
     by_batch = bool(n.attribute("layout", 0))
@@ -119,9 +121,7 @@ def write(w: Writer, slot: Slot, op: Recurrent, *operands: Slot) -> ir.Value | N
     return w("Squeeze", outputs[2 if cell else 0], vector([0 if cell else 1]))
 
 
-def _results(
-    w: Writer, op: Recurrent, hidden: int, operands: Sequence[Slot]
-) -> Sequence[ir.Value]:
+def _results(w: Writer, op: Recurrent, hidden: int, operands: Sequence[Slot]) -> Sequence[ir.Value]:
     x, weight, recurrent, *rest = operands
     states, biases = rest[: op.states], rest[op.states :]
     kind = type(op).__name__.upper()
@@ -141,7 +141,10 @@ def _results(
         parts = [placed(biases[0]), placed(biases[1]) if len(biases) > 1 else zeros]
         bias = one(w("Concat", *parts, axis=0))
     start = [None if all(map(_is_zero, states)) else one(s) for s in states]
-    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": "reverse" if op.reverse else "forward"}
+    attributes: dict[str, Any] = {
+        "hidden_size": hidden,
+        "direction": "reverse" if op.reverse else "forward",
+    }
     if isinstance(op, Gru):
         attributes["linear_before_reset"] = int(op.reset_after)
     if isinstance(op, Rnn) and op.activation != "tanh":
@@ -152,7 +155,7 @@ def _results(
 
 def _is_zero(slot: Slot) -> bool:
     """Is it a repeated 0, which ONNX takes where nothing is given?"""
-    while isinstance(slot.op, Repeat | Unsqueeze | Expand):
+    while isinstance(slot.op, Repeat | Unsqueeze | Squeeze | Expand | Index):
         slot = slot.operands[0]
     return isinstance(slot.op, Scalar) and slot.op.value == 0
 

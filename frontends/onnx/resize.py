@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from safegraph import value as v
 from safegraph.derived.resize import Resize
-from safegraph.dims import Dim, at_least, divide
+from safegraph.dims import Dim, Size, at_least, divide
 from safegraph.dtypes import is_float
 from safegraph.frontends.onnx.call import Call, Unsayable
 from safegraph.value import Value, apply
@@ -18,7 +18,12 @@ from safegraph.value import Value, apply
 if TYPE_CHECKING:
     from safegraph.frontends.onnx.writer import Slot, Writer
 
-ROUNDINGS = {"round_prefer_floor": "half_down", "round_prefer_ceil": "half_up", "floor": "floor", "ceil": "ceil"}
+ROUNDINGS = {
+    "round_prefer_floor": "half_down",
+    "round_prefer_ceil": "half_up",
+    "floor": "floor",
+    "ceil": "ceil",
+}
 MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
 PLAIN = ("half_pixel", "asymmetric", "align_corners")
 TYPES = ("f32", "i32", "i8", "u8")  # what the usual runtime resizes
@@ -28,7 +33,7 @@ BACK = {ours: theirs for theirs, ours in ROUNDINGS.items()}
 def scaled(size: Dim, scale: float) -> Dim:
     """floor(size*scale); Unsayable where a free size makes that no formula."""
     if isinstance(size, int):
-        return int(np.floor(size * scale))
+        return int(np.floor(np.float32(size) * np.float32(scale)))  # as runtimes do
     if scale == int(scale):
         return size * int(scale)
     if 1 / scale == int(1 / scale):
@@ -46,10 +51,14 @@ def read(n: Call, x: Value, *_: Any) -> Value:
     n.attribute("extrapolation_value", 0.0)  # of regions
     if n.attribute("exclude_outside", 0) or n.attribute("antialias", 0):
         raise Unsayable
-    if n.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsayable
+    policy = n.attribute("keep_aspect_ratio_policy", "stretch")
     axes = n.numbers("axes") or tuple(range(x.rank))
-    to, scales = _sizes(n, [x.shape[i] for i in axes], old)
+    before = [x.shape[i] for i in axes]
+    to, scales = _sizes(n, before, old)
+    if policy != "stretch" and not scales:
+        to, scales = _in_proportion(before, to, min if policy == "not_larger" else max)
+    if places == "align_corners" and not all(map(_whole, before, scales)):
+        raise Unsayable  # ONNX's text and its usual runtime differ
     if old and mode == "nearest" and scales and any(s < 1 for s in scales):
         if any(s > 1 for s in scales):
             raise Unsayable
@@ -86,6 +95,22 @@ def _sizes(n: Call, old: Sequence[Dim], early: bool) -> tuple[tuple[Dim, ...], t
     return tuple(map(scaled, old, scales)), scales
 
 
+def _in_proportion(
+    old: Sequence[Dim], to: Sequence[Dim], pick: Callable[..., float]
+) -> tuple[tuple[Dim, ...], tuple[float, ...]]:
+    """One scale for all axes, so that no size is larger (or smaller) than what is asked for."""
+    if any(isinstance(d, Size) for d in (*old, *to)):
+        raise Unsayable
+    scale = float(pick(b / a for a, b in zip(old, to, strict=True)))  # type: ignore[operator]
+    sizes = tuple(int(np.floor(d * scale + 0.5)) for d in old)  # type: ignore[operator]
+    return sizes, (scale,) * len(sizes)
+
+
+def _whole(size: Dim, scale: float) -> bool:
+    """Is size*scale a whole number?"""
+    return scale == int(scale) or (isinstance(size, int) and size * scale == int(size * scale))
+
+
 def write(w: Writer, slot: Slot, op: Resize, x: Slot) -> ir.Value | None:
     """A node, for the axes and types that runtimes resize."""
     rank = x.type.rank
@@ -103,7 +128,9 @@ def write(w: Writer, slot: Slot, op: Resize, x: Slot) -> ir.Value | None:
         return w("Resize", x, None, None, w.vector(slot.type.shape), **spec)
     scales = np.ones(rank, np.float32)
     scales[list(op.axes)] = op.scales
-    if not all(_told(*row) for row in zip(x.type.shape, scales.tolist(), slot.type.shape, strict=True)):
+    if not all(
+        _told(*row) for row in zip(x.type.shape, scales.tolist(), slot.type.shape, strict=True)
+    ):
         return None
     return w("Resize", x, None, scales, **spec)
 

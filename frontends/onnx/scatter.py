@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 
 from safegraph import value as v
@@ -82,7 +81,9 @@ def _gather_nd_out(w: Writer, slot: Slot, op: GatherNd, x: Slot, *indices: Slot)
     return None if op.axis else w("GatherND", x, _joined(w, indices))
 
 
-def _scatter_nd_out(w: Writer, slot: Slot, op: ScatterNd, x: Slot, updates: Slot, *indices: Slot) -> ir.Value | None:
+def _scatter_nd_out(
+    w: Writer, slot: Slot, op: ScatterNd, x: Slot, updates: Slot, *indices: Slot
+) -> ir.Value | None:
     if x.type.dtype == "bool" and op.combine != "set":
         return None
     return w("ScatterND", x, _joined(w, indices), updates, **_reduction(op.combine))
@@ -106,7 +107,9 @@ def _top_k_out(w: Writer, slot: Slot, op: TopK, x: Slot) -> ir.Value | None:
         return None
     key = (TopK, op.k, op.axis, op.largest)
     outputs = w.shared(
-        key, [x], lambda: w.results("TopK", [x, w.vector([op.k])], 2, axis=op.axis, largest=int(op.largest))
+        key,
+        [x],
+        lambda: w.results("TopK", [x, w.vector([op.k])], 2, axis=op.axis, largest=int(op.largest)),
     )
     return outputs[1 if op.result == "places" else 0]
 

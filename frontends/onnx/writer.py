@@ -21,7 +21,7 @@ from safegraph.dag import Node, SafeDAG, Tensor
 from safegraph.derived.base import Derived
 from safegraph.dims import Dim, Shape, Size
 from safegraph.dtypes import is_float, to_numpy
-from safegraph.errors import UnsupportedError
+from safegraph.errors import ShapeError, UnsupportedError
 from safegraph.frontends.onnx import opaque
 from safegraph.frontends.onnx.read import KIND, SCALAR, WHERE
 from safegraph.frontends.onnx.table_out import TABLE
@@ -95,6 +95,9 @@ class Writer:
         if problems:
             raise UnsupportedError(f"{dag.name} cannot be written as ONNX", problems)
         outputs = [self._output(name, self.slots[value]) for name, value in dag.outputs.items()]
+        for _, results in self._shared.values():  # ONNX wants names for those that nothing uses
+            for x in results:
+                x.name = x.name or self.fresh("value")
         graph = ir.Graph(
             inputs,
             outputs,
@@ -181,7 +184,10 @@ class Writer:
             return found
         if not isinstance(op, Derived):
             raise Cannot(f"{op!r}")
-        leaves, result = op.trace(*(s.type for s in slot.operands))
+        try:
+            leaves, result = op.trace(*(s.type for s in slot.operands))
+        except ShapeError as error:  # a definition that needs a size to be known
+            raise Cannot(f"{op!r} ({error})") from None
         return self.term(result, dict(zip(leaves, slot.operands, strict=True)))
 
     def term(self, result: Value, slots: dict[Value, Slot]) -> ir.Value:
@@ -220,7 +226,7 @@ class Writer:
         given = {k: v for k, v in attributes.items() if v is not None}
         node = ir.node(op, inputs, given, num_outputs=count)
         for out in node.outputs:
-            out.name = ""  # those that nothing uses keep it
+            out.name = ""
         self.nodes.append(node)
         return node.outputs
 

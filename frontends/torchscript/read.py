@@ -138,6 +138,7 @@ class Reader:
         self.definitions: dict[str, Any] = {}
         self.storage: dict[str, frozenset[int]] = {}  # which memory a value of the graph may share
         self.sharing: dict[int, list[str]] = {}
+        self.apart: dict[str, list[frozenset[int]]] = {}  # lists of tensors that share no memory
         self.fresh = count()
         self.loops = 0
         self.nodes: list[Node] = []
@@ -322,6 +323,11 @@ class Reader:
         )
         if kind in sizes.STRUCTURE:
             found = sizes.STRUCTURE[kind](*arguments)
+            apart = self.apart.get(next((v.debugName() for v in node.inputs()), ""))
+            if kind == "prim::ListUnpack" and apart:
+                for value, one, own in zip(node.outputs(), found, apart, strict=True):
+                    self._bind(value, one, own)
+                return
             self._bind_all(node, found if kind in sizes.UNPACKING else [found], shared)
             return
         folded = sizes.fold(kind, arguments)
@@ -339,6 +345,11 @@ class Reader:
         views = any(r.alias_info is not None for r in schema.returns)
         for value, found in zip(node.outputs(), results, strict=True):
             same = any(found is a for a in arguments)
+            if kind.startswith("aten::unsafe_"):  # by its contract, the parts are used as if copied
+                parts = [frozenset([next(self.fresh)]) for _ in found]
+                self.apart[value.debugName()] = parts
+                self._bind(value, found, frozenset[int]().union(*parts))
+                continue
             self._bind(value, found, shared if views or same else None)
 
     def _apply(self, kind: str, node: Any, schema: Any, arguments: Sequence[Any]) -> list[Any]:
@@ -362,7 +373,12 @@ class Reader:
         where = _scope(node)
         base = kind.partition("::")[2].strip("_")
         results = list(found) if several else [found]
-        return [self._emitted(r, base, where, done) for r in results]
+        # what nothing uses is no node; a graph's results are used by it
+        used = [not several or bool(o.uses()) for o in node.outputs()]
+        return [
+            self._emitted(r, base, where, done) if u else r
+            for r, u in zip(results, used, strict=True)
+        ]
 
     def _emitted(self, found: Any, base: str, where: str, done: dict[Value, Value]) -> Any:
         """The terms of a result as nodes; the result with their names for them."""

@@ -16,7 +16,6 @@ from safegraph.derived.pointwise import (
 )
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 from safegraph.dims import Dim, Size, at_least, divide, product, require_divide
-from safegraph.dtypes import is_integer
 from safegraph.errors import ShapeError, UnsupportedError
 from safegraph.frontends.torchscript.rows import (
     as_list,
@@ -283,13 +282,6 @@ def _tensor(data: Any, *, dtype: int | None = None) -> Any:
 # -- places ---------------------------------------------------------------------------------------
 
 
-def _index(x: Value, indices: Sequence[Value | None]) -> Any:
-    used = [(axis, i) for axis, i in enumerate(indices) if i is not None]
-    if len(used) != 1 or not is_integer(used[0][1].dtype) or used[0][1].dtype == "u8":
-        return NotImplemented
-    return apply(Gather(used[0][0]), x, used[0][1])
-
-
 def _index_select(x: Value, dim: int, index: Value) -> Value:
     if index.rank != 1:
         raise ShapeError(f"the indices {index.type} must have one axis")
@@ -344,6 +336,8 @@ ROWS: dict[str, Callable[..., Any]] = {
     "split_with_sizes": _split,
     "chunk":            chunk,
     "unsafe_chunk":     chunk,
+    "unsafe_split":     _split,
+    "unsafe_split_with_sizes": _split,
     "unbind":           _unbind,
     "roll":             _roll,
     "flip":             lambda x, dims: apply(Flip(axes_of(as_list(dims), x.rank)), x),
@@ -375,7 +369,6 @@ ROWS: dict[str, Callable[..., Any]] = {
     "tensor":           _tensor,
     # indexing
     "embedding":        lambda weight, indices: apply(Gather(0), weight, indices),
-    "index":            _index,
     "index_select":     _index_select,
     "gather":           _gather,
     "one_hot":          _one_hot,

@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safegraph.frontends.torchscript import rows_layers, rows_pointwise, rows_shape
+from safegraph.frontends.torchscript import (
+    recurrent,
+    resize,
+    rows_layers,
+    rows_pointwise,
+    rows_shape,
+    scatter,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,14 @@ class Row:
         )
 
 
-_FUNCTIONS = rows_pointwise.ROWS | rows_shape.ROWS | rows_layers.ROWS
+_FUNCTIONS = {
+    **rows_pointwise.ROWS,
+    **rows_shape.ROWS,
+    **rows_layers.ROWS,
+    **recurrent.ROWS,
+    **resize.ROWS,
+    **scatter.ROWS,
+}
 
 TABLE: dict[str, Row] = {f"aten::{name}": Row.of(f) for name, f in _FUNCTIONS.items()}
 """Rows by the name of the operation, or by name and overload where overloads differ."""

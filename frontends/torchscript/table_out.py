@@ -55,7 +55,7 @@ from safegraph.derived.pointwise import (
 from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 from safegraph.dtypes import is_float
-from safegraph.frontends.torchscript import core_out
+from safegraph.frontends.torchscript import core_out, recurrent, resize, scatter
 from safegraph.frontends.torchscript.core_out import binary, reshaped, select
 from safegraph.frontends.torchscript.rows_layers import ceiling
 from safegraph.frontends.torchscript.site import Site, literal, sliced, text, torch_name
@@ -326,6 +326,9 @@ TABLE: dict[type[Op], str | Callable[[Any, Site], str | None]] = {
     ArgMax:          _arg_max,
     Trilu:           _trilu,
     OneHot:          _one_hot,
+    **recurrent.ROWS_OUT,
+    **resize.ROWS_OUT,
+    **scatter.ROWS_OUT,
 }
 # fmt: on
 

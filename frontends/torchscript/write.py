@@ -19,7 +19,7 @@ import torch
 from safegraph import dims
 from safegraph.dag import Node, SafeDAG
 from safegraph.derived.base import Derived
-from safegraph.errors import BindingError, OutputError, UnsupportedError
+from safegraph.errors import BindingError, OutputError, ShapeError, UnsupportedError
 from safegraph.frontends.torchscript.site import Site, text
 from safegraph.frontends.torchscript.state import build
 from safegraph.frontends.torchscript.table_out import expression
@@ -162,7 +162,11 @@ class Function:
         if not isinstance(node.op, Derived):
             self.problems.append(f"{node.op!r} at node {node.name}")
             return [], None
-        leaves, result = node.op.trace(*(self.types[i] for i in node.inputs))
+        try:
+            leaves, result = node.op.trace(*(self.types[i] for i in node.inputs))
+        except ShapeError as error:  # a definition that needs a size to be known
+            self.problems.append(f"{node.op!r} at node {node.name}: {error}")
+            return [], None
         names = dict(zip(leaves, node.inputs, strict=True))
         nodes: list[Node] = []
         for value in walk([result]):

@@ -15,7 +15,7 @@ from safegraph.dims import Dim, divide, product, require_same
 from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work
-from safegraph.ops import Pad, Unfold
+from safegraph.ops import Fold, Pad, Slice, Unfold
 from safegraph.value import Value, apply, fold, group, pad, slice_axis, unfold, ungroup, unsqueeze
 
 # Labels of the contraction; those of the spatial axes follow.
@@ -170,6 +170,32 @@ class ConvTranspose(Derived):
             else none
         )
         return cls(strides, edge, randomly(rng, (none, edge)), ones, groups, extra)
+
+
+    @classmethod
+    def proposals(
+        cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
+    ) -> Iterator[ConvTranspose]:
+        x, w = operands[:2]
+        folds = sorted((op for op in specs if isinstance(op, Fold)), key=lambda op: op.axis)
+        cuts = [op for op in specs if isinstance(op, Slice)]
+        rank = x.rank - 2
+        fits = w.rank == x.rank == result.rank > 1
+        groups = divide(result.shape[1], w.shape[1]) if fits else None
+        if len(folds) != rank or not isinstance(groups, int):
+            return
+        before, after, extra = [], [], []
+        for i, op in enumerate(folds, start=2):
+            whole = (x.shape[i] - 1) * op.step + (w.shape[i] - 1) * op.dilation + 1
+            first = next((c.starts[i] for c in cuts if c.starts[i] != 0), 0)
+            last = whole - first - result.shape[i]
+            if not isinstance(last, int):
+                return
+            before.append(first)
+            after.append(max(0, last))
+            extra.append(max(0, -last))
+        steps, dilations = (tuple(getattr(op, n) for op in folds) for n in ("step", "dilation"))
+        yield cls(steps, tuple(before), tuple(after), dilations, groups, tuple(extra))
 
 
 # -- spatial axes: all but batch and channels, shared with pooling --------------------------------

@@ -50,12 +50,16 @@ class Recurrent(Derived, abstract=True):
         """The gates in the order in which the weights hold them."""
         return getattr(self, "gates", "") or self.letters
 
-    def unrolled(self, x: Value, w: Value, r: Value, state: State, *more: Value | None) -> tuple[Value, State]:
+    def unrolled(
+        self, x: Value, w: Value, r: Value, state: State, *more: Value | None
+    ) -> tuple[Value, State]:
         """The output of all steps, joined to one value, and the state after the last."""
         biases = [b for b in more if b is not None]
         steps, _, _ = self.fitting(*(v.shape for v in (x, w, r, *state, *biases)))
         if not isinstance(steps, int):
-            raise ShapeError(f"the time axis has the free size {steps}: bind it, to unroll the loop")
+            raise ShapeError(
+                f"the time axis has the free size {steps}: bind it, to unroll the loop"
+            )
         xw = apply(Linear(), x, w, *biases[:1])
         rb = biases[1] if len(biases) > 1 else None
         outputs: list[Value] = []
@@ -67,7 +71,10 @@ class Recurrent(Derived, abstract=True):
     def parts(self, x: Value, axis: int) -> list[Value]:
         """The parts of the gates along an axis, in the order of `letters`."""
         size = x.shape[axis] // len(self.letters)
-        return [slice_axis(x, axis, k * size, (k + 1) * size) for k in reordered(self.order, self.letters)]
+        return [
+            slice_axis(x, axis, k * size, (k + 1) * size)
+            for k in reordered(self.order, self.letters)
+        ]
 
     def array_parts(self, x: Any) -> list[Any]:
         """The same of the last axis of an array."""
@@ -114,6 +121,9 @@ class Recurrent(Derived, abstract=True):
     def _infer(self, operands: tuple[TensorType, ...]) -> tuple[TensorType, tuple[Any, ...]]:
         """By the operands' shapes alone: the definition is long, and needs a known number of steps."""
         return Op._infer(self, operands)
+
+    def is_identity(self, *types: TensorType) -> bool:
+        return False
 
     def work(self, *types: TensorType) -> Work:
         """The projection of x, and one step so often as there are steps."""
@@ -178,7 +188,14 @@ class Lstm(Recurrent):
     result: str = "output"  # or "cell"
 
     def define(
-        self, x: Value, w: Value, r: Value, h: Value, c: Value, b: Value | None = None, rb: Value | None = None
+        self,
+        x: Value,
+        w: Value,
+        r: Value,
+        h: Value,
+        c: Value,
+        b: Value | None = None,
+        rb: Value | None = None,
     ) -> Value:
         output, state = self.unrolled(x, w, r, (h, c), b, rb)
         return state[1] if self.result_index else output
@@ -202,7 +219,9 @@ class Lstm(Recurrent):
     @property
     def result_index(self) -> int:
         if self.result not in ("output", "cell"):
-            raise ShapeError(f"the result {self.result!r} of an LSTM: there are 'output' and 'cell'")
+            raise ShapeError(
+                f"the result {self.result!r} of an LSTM: there are 'output' and 'cell'"
+            )
         return int(self.result == "cell")
 
     def result_shape(self, steps: Dim, batch: Dim, hidden: Dim) -> Shape:
@@ -229,7 +248,13 @@ class Gru(Recurrent):
     reset_after: bool = True
 
     def define(
-        self, x: Value, w: Value, r: Value, h: Value, b: Value | None = None, rb: Value | None = None
+        self,
+        x: Value,
+        w: Value,
+        r: Value,
+        h: Value,
+        b: Value | None = None,
+        rb: Value | None = None,
     ) -> Value:
         return self.unrolled(x, w, r, (h,), b, rb)[0]
 
@@ -280,13 +305,21 @@ class Rnn(Recurrent):
     activation: str = "tanh"
 
     def define(
-        self, x: Value, w: Value, r: Value, h: Value, b: Value | None = None, rb: Value | None = None
+        self,
+        x: Value,
+        w: Value,
+        r: Value,
+        h: Value,
+        b: Value | None = None,
+        rb: Value | None = None,
     ) -> Value:
         return self.unrolled(x, w, r, (h,), b, rb)[0]
 
     def step(self, xw: Value, state: State, r: Value, rb: Value | None) -> State:
         if self.activation not in ACTIVATIONS:
-            raise ShapeError(f"the activation {self.activation!r}: there are {', '.join(ACTIVATIONS)}")
+            raise ShapeError(
+                f"the activation {self.activation!r}: there are {', '.join(ACTIVATIONS)}"
+            )
         total = xw + apply(Linear(), state[0], r, *([] if rb is None else [rb]))
         return (total.tanh() if self.activation == "tanh" else apply(Relu(), total),)
 
@@ -297,7 +330,11 @@ class Rnn(Recurrent):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *shapes: tuple[int, ...]) -> Rnn | None:
-        return cls(randomly(rng, (False, True)), randomly(rng, ACTIVATIONS)) if cls.fits(*shapes) else None
+        return (
+            cls(randomly(rng, (False, True)), randomly(rng, ACTIVATIONS))
+            if cls.fits(*shapes)
+            else None
+        )
 
 
 def last_step(op: Recurrent, output: Value) -> Value:
@@ -330,9 +367,16 @@ def _times(work: Work, count: Dim) -> Work:
     return Work(*(getattr(work, f) * count for f in work.__dataclass_fields__))
 
 
-_LSTM, _OTHERS = "f32[2 3 4], f32[{0} 4], f32[{0} 5], f32[3 5]", ("", ", f32[{0}]", ", f32[{0}], f32[{0}]")
+_LSTM, _OTHERS = (
+    "f32[2 3 4], f32[{0} 4], f32[{0} 5], f32[3 5]",
+    ("", ", f32[{0}]", ", f32[{0}], f32[{0}]"),
+)
 Lstm.examples = (
-    *((Lstm(gates=gates), (_LSTM + ", f32[3 5]" + b).format(20)) for gates in ("ifgo", "iofg") for b in _OTHERS),
+    *(
+        (Lstm(gates=gates), (_LSTM + ", f32[3 5]" + b).format(20))
+        for gates in ("ifgo", "iofg")
+        for b in _OTHERS
+    ),
     (Lstm(True, "ifgo"), (_LSTM + ", f32[3 5]" + _OTHERS[2]).format(20)),
     (Lstm(True, "iofg", "cell"), (_LSTM + ", f32[3 5]" + _OTHERS[2]).format(20)),
     (Lstm(False, "ifgo", "cell"), (_LSTM + ", f32[3 5]" + _OTHERS[2]).format(20)),
@@ -343,7 +387,10 @@ Gru.examples = (
     (Gru(True, "zrn", True), (_LSTM + _OTHERS[2]).format(15)),
 )
 Rnn.examples = tuple(
-    (Rnn(reverse, kind), (_LSTM + b).format(5)) for reverse in (False, True) for kind in ACTIVATIONS for b in _OTHERS
+    (Rnn(reverse, kind), (_LSTM + b).format(5))
+    for reverse in (False, True)
+    for kind in ACTIVATIONS
+    for b in _OTHERS
 )
 
 __all__ = ["Gru", "Lstm", "Recurrent", "Rnn", "last_step", "reordered"]

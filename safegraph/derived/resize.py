@@ -74,7 +74,9 @@ class Resize(Derived):
         if len(self.to) != len(self.axes) or len(self.scales) not in (0, len(self.axes)):
             raise ShapeError(f"sizes {self.to} and scales {self.scales} for {len(self.axes)} axes")
         if self.mode != "nearest" and not is_float(x.dtype):
-            raise ShapeError(f"{self.mode} interpolation of {x.dtype}: cast it to a floating-point type first")
+            raise ShapeError(
+                f"{self.mode} interpolation of {x.dtype}: cast it to a floating-point type first"
+            )
 
     def _resized(self, x: Value, axis: int, to: Dim, scale: float | None) -> Value:
         size = x.shape[axis]
@@ -108,7 +110,9 @@ class Resize(Derived):
         exact = (self.coordinates, self.rounding) == ("asymmetric", "floor")
         centred = self.coordinates == "half_pixel" and self.rounding in ("half_down", "half_up")
         if isinstance(more, int) and scale in (None, float(more)) and (exact or centred):
-            wide = repeat(unsqueeze(x, [axis + 1]), [more if i == axis + 1 else 1 for i in range(x.rank + 1)])
+            wide = repeat(
+                unsqueeze(x, [axis + 1]), [more if i == axis + 1 else 1 for i in range(x.rank + 1)]
+            )
             return group(wide, [2 if i == axis else 1 for i in range(x.rank)])
         if isinstance(less, int) and scale in (None, 1 / less) and exact:
             return stride(x, [less if i == axis else 1 for i in range(x.rank)])
@@ -120,7 +124,9 @@ class Resize(Derived):
         place = iota(to, real)
         if self.coordinates == "align_corners":
             return place * _ratio(size - 1, maximum(to - 1, 1), real)
-        step = _ratio(size, to, real) if scale is None else scalar(float(np.float32(1 / scale)), real)
+        step = (
+            _ratio(size, to, real) if scale is None else scalar(float(np.float32(1 / scale)), real)
+        )
         return place * step if self.coordinates == "asymmetric" else (place + 0.5) * step - 0.5
 
     def _rounded(self, c: Value) -> Value:
@@ -139,7 +145,11 @@ class Resize(Derived):
             (axis_of(axis, x.rank), to, self.scales[k] if self.scales else None)
             for k, (axis, to) in enumerate(zip(self.axes, self.to, strict=True))
         ]
-        kept = [r for r in sorted(rows, key=lambda r: r[0]) if r[1] != x.shape[r[0]] or r[2] not in (None, 1.0)]
+        kept = [
+            r
+            for r in sorted(rows, key=lambda r: r[0])
+            if r[1] != x.shape[r[0]] or r[2] not in (None, 1.0)
+        ]
         scales = tuple(r[2] for r in kept if r[2] is not None)
         told = all(_is_ratio(scale, to, x.shape[axis]) for axis, to, scale in kept)
         return Resize(
@@ -161,7 +171,13 @@ class Resize(Derived):
         for k, (axis, to) in enumerate(zip(self.axes, self.to, strict=True)):
             axis = axis_of(axis, x.ndim)
             one = Resize(
-                (0,), (to,), self.mode, self.coordinates, self.rounding, self.scales[k : k + 1], self.a
+                (0,),
+                (to,),
+                self.mode,
+                self.coordinates,
+                self.rounding,
+                self.scales[k : k + 1],
+                self.a,
             )
             size = y.shape[axis]
             if self.mode == "nearest":
@@ -179,7 +195,10 @@ class Resize(Derived):
         axes = tuple(i for i in range(len(x)) if rng.random() < 0.5)
         if not axes or 0 in x:
             return None
-        to = tuple(int(x[i] * n) if (n := int(rng.integers(0, 4))) else int(rng.integers(1, 9)) for i in axes)
+        to = tuple(
+            int(x[i] * n) if (n := int(rng.integers(0, 4))) else int(rng.integers(1, 9))
+            for i in axes
+        )
         return cls(axes, to, *(randomly(rng, kinds) for kinds in (MODES, COORDINATES, ROUNDINGS)))
 
 
@@ -224,7 +243,11 @@ Resize.examples = (
     (Resize((2, 3), (2, 2)), "f32[2 3 4 6]"),
     (Resize((1,), (5,)), "f32[2 3]"),
     *((Resize((1,), (5,), "nearest", c, r), "f32[2 3 2]") for c in COORDINATES for r in ROUNDINGS),
-    *((Resize((1, 2), (5, 3), mode, c), "f32[2 3 4]") for mode in ("linear", "cubic") for c in COORDINATES),
+    *(
+        (Resize((1, 2), (5, 3), mode, c), "f32[2 3 4]")
+        for mode in ("linear", "cubic")
+        for c in COORDINATES
+    ),
     (Resize((2,), (7,), "linear", "half_pixel", "floor", (2.4,)), "f32[2 2 3]"),
 )
 

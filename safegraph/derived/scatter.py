@@ -30,9 +30,7 @@ from safegraph.value import (
     pad,
     reduce,
     reshape,
-    scalar,
     select,
-    slice_axis,
     unsqueeze,
 )
 
@@ -77,10 +75,14 @@ class GatherNd(Derived):
         try:
             return np.asarray(x[(*front, *indices)])
         except IndexError as error:
-            raise EvaluationError(f"{self!r} was given an index that x does not have: {error}") from None
+            raise EvaluationError(
+                f"{self!r} was given an index that x does not have: {error}"
+            ) from None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, x: tuple[int, ...], *indices: tuple[int, ...]) -> GatherNd | None:
+    def draw(
+        cls, rng: np.random.Generator, x: tuple[int, ...], *indices: tuple[int, ...]
+    ) -> GatherNd | None:
         most = len(x) - len(indices)
         if not indices or most < 0 or not _broadcasts(*indices):
             return None
@@ -102,9 +104,13 @@ class ScatterElements(Derived):
         axis = axis_of(self.axis, x.rank)
         _combining(self.combine)
         if not x.rank == indices.rank == updates.rank:
-            raise ShapeError(f"x, indices, updates of ranks {x.rank}, {indices.rank}, {updates.rank}")
+            raise ShapeError(
+                f"x, indices, updates of ranks {x.rank}, {indices.rank}, {updates.rank}"
+            )
         for i in range(x.rank):
-            require_same(updates.shape[i], indices.shape[i], f"axis {i} of the updates, of the indices")
+            require_same(
+                updates.shape[i], indices.shape[i], f"axis {i} of the updates, of the indices"
+            )
             if i != axis and at_least(x.shape[i], indices.shape[i]) is False:
                 raise ShapeError(f"axis {i} of the indices is longer than that of x")
         _whole_numbers(indices)
@@ -158,7 +164,9 @@ class ScatterElements(Derived):
         if len(x) != len(indices) or indices != updates or 0 in (*x, *indices):
             return None
         fits = [
-            axis for axis in range(len(x)) if all(i == axis or indices[i] <= x[i] for i in range(len(x)))
+            axis
+            for axis in range(len(x))
+            if all(i == axis or indices[i] <= x[i] for i in range(len(x)))
         ]
         return cls(randomly(rng, fits), randomly(rng, ("set", *COMBINING))) if fits else None
 
@@ -260,8 +268,12 @@ class TopK(Derived):
             places = x.shape[axis] - 1 - places
         else:
             places = np.argsort(x, axis, kind="stable")
-        places = places[(*[slice(None)] * axis, slice(0, self.k))]  # type: ignore[misc]
-        return places.astype(np.int64) if self.result == "places" else np.take_along_axis(x, places, axis)
+        places = places[(*[slice(None)] * axis, slice(0, self.k))]
+        return (
+            places.astype(np.int64)
+            if self.result == "places"
+            else np.take_along_axis(x, places, axis)
+        )
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> TopK | None:
@@ -284,7 +296,7 @@ def _place(indices: tuple[Value, ...], sizes: Shape) -> Value:
 
 
 def _less(a: Value, b: Value) -> Value:
-    """a < b, with NaN larger than every number."""
+    """A < b, with NaN larger than every number."""
     if a.dtype == "bool" or not is_float(a.dtype):
         return a < b
     number = binary("less", cast(a.is_nan(), "i8"), cast(b.is_nan(), "i8"))
@@ -330,7 +342,11 @@ def _written(op: Op, out: Any, at: tuple[Any, ...], updates: Any) -> Any:
 
 
 _ND = "f32[4 5 3], i64[2 6], i64[6]"
-GatherNd.examples = ((GatherNd(0), _ND), (GatherNd(1), "f32[2 4 5 3], i64[6], i64[6]"), (GatherNd(0), "f32[4 5], i64[3]"))
+GatherNd.examples = (
+    (GatherNd(0), _ND),
+    (GatherNd(1), "f32[2 4 5 3], i64[6], i64[6]"),
+    (GatherNd(0), "f32[4 5], i64[3]"),
+)
 ScatterElements.examples = tuple(
     (ScatterElements(axis, kind), types)
     for kind in ("set", *COMBINING)
