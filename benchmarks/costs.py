@@ -28,6 +28,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,11 @@ TOOLS = ("resnet50", "mobilenetv2", "bert", "Linear on 3-D", "grouped", "Conv1d"
          "attention spelt", "softmax", "GELU")  # fmt: skip
 
 
-def traced(case: Case, *types: str, **sizes: int) -> SafeDAG:
+def traced(case: Case, **sizes: int) -> SafeDAG:
     """The graph of a model, by TorchScript, with the case's free sizes."""
     with torch.no_grad():
         script = torch.jit.trace(case.model(), case.inputs(**sizes), check_trace=False)
-    return SafeDAG.from_torchscript(script, list(types or case.types))
+    return SafeDAG.from_torchscript(script, list(case.types))
 
 
 def exported(case: Case) -> onnx.ModelProto:
@@ -132,7 +133,8 @@ def symbolic() -> None:
     """Formulas, against torch's FlopCounterMode on the decomposed export."""
     table = Table("model", "free", "equal", "ours [s]", "torch, with its export [s]", "flops")
     for name, (case, axes, types) in SYMBOLIC.items():
-        dag = traced(case, *types, **EXAMPLE)
+        case = replace(case, types=types or case.types)
+        dag = traced(case, **EXAMPLE)
         started = time.perf_counter()
         ours = dag.cost(convention="torch").totals["counted"]
         middle = time.perf_counter()

@@ -32,8 +32,8 @@ class Convention:
     leaves_out: str
     figure: Callable[[Work], Dim]
     otherwise: Rule
-    apart: Callable[[Work], Dim] = lambda w: 0
-    """What it counts and reports apart."""
+    apart: Callable[[Work], Dim] | None = None
+    """What it counts and reports apart, if anything."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """By op name; `safegraph.extract.count.CONTRACTION` is a product and the sum that reads it."""
 
@@ -131,7 +131,7 @@ def _conv_transpose(op: Any, types: Types, out: TensorType, work: Work) -> Work:
     return Work(x.shape[0] * x.shape[1] * w.shape[1] * inside, bias)
 
 
-_XLA_ONE = "abs not ceil round trunc is_inf clip where broadcast cast sign"
+_XLA_ONE = "abs not ceil round trunc is_inf clip where cast"
 _XLA_TRANSCENDENTAL = "sqrt rsqrt erf log1p expm1"
 
 
@@ -172,6 +172,18 @@ def _onnx_layer_norm(op: Any, types: Types, out: TensorType, work: Work) -> Work
     first = x.shape[x.rank - op.axes]  # of several axes, only this is taken as reduced
     rows = x.numel // first
     return Work(elementwise=7 * x.numel + (ADD + SQUARE_ROOT + DIVIDE) * rows)
+
+
+def _onnx_recurrent(each: int) -> Rule:
+    """The products, the biases, and so much for each element of the state at each step."""
+
+    def rule(op: Any, types: Types, out: TensorType, work: Work) -> Work:
+        (steps, batch, _), weights = types[0].shape, types[1:3]
+        stored = sum((w.numel for w in (*weights, *types[3 + op.states :])), start=0)
+        state = batch * weights[1].shape[1]
+        return Work(elementwise=(stored * batch + each * state) * steps) if work.macs else Work()
+
+    return rule
 
 
 # -- fvcore ---------------------------------------------------------------------------------------
@@ -221,7 +233,8 @@ XLA = Convention(
 ONNX_TOOL = Convention(
     "onnx-tool",
     "MACs (onnx-tool, with its weights for other ops)",
-    "what only moves elements, casts and erf, which weigh nothing; it agrees on all but transposed "
+    "what only moves elements, casts and erf, which weigh nothing, and ops that are not listed in the "
+    "table; it agrees on all but transposed "
     "convolutions, where onnx-tool multiplies by the wrong sizes and this does not",
     lambda w: w.macs + w.elementwise,
     _nothing,
@@ -244,6 +257,8 @@ ONNX_TOOL = Convention(
             elementwise=(DIVIDE + EXP + ADD + op.size * MULTIPLY) * out.numel
         ),
         "max_pool": _window, "avg_pool": _window,
+        "lstm": _onnx_recurrent(4 * ADD + 3 * EXP + 2 * TANH + ADD + 3 * MULTIPLY),
+        "gru": _onnx_recurrent(3 * ADD + 2 * EXP + TANH + 2 * ADD + 3 * MULTIPLY),
     },
 )
 

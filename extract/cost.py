@@ -51,11 +51,14 @@ LABELS = {
 class Formulas:
     """The totals as SymPy expressions: what `Cost` has of each."""
 
-    totals: Mapping[str, Dim]
+    @property
+    def totals(self) -> dict[str, Dim]:
+        """All totals by name, as plain sizes."""
+        raise NotImplementedError
 
     def _formula(self, key: str) -> Any:
-        if key not in self.totals:
-            raise BindingError("no convention was asked for: write cost(convention=...)")
+        if key not in self.totals:  # of a convention
+            raise BindingError(f"there is no {key}: ask for it, as in cost(convention='xla')")
         return sympify(self.totals[key])
 
     @property
@@ -192,6 +195,7 @@ class Cost(Formulas):
         counted = {}
         if self.convention:
             counted["counted"] = self.convention.figure(sums.counted)
+        if self.convention and self.convention.apart:
             counted["counted_apart"] = self.convention.apart(sums.counted)
         return {
             **counted,

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from safegraph import dims
 from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived.base import evaluate
-from safegraph.dims import names, substitute
+from safegraph.dims import names
 from safegraph.dtypes import from_numpy
 from safegraph.egraph import Budget, EGraph, ENode, Report
-from safegraph.extract.search import Choices, extract, total
+from safegraph.extract.search import Choices, ExtractionError, extract, total
 from safegraph.extract.targets import Target
 from safegraph.extract.targets import target as find_target
 from safegraph.op import TensorType
@@ -26,13 +27,13 @@ from safegraph.value import Value, apply, tensor, walk
 DEFAULT_SIZE = 16
 """What a free size is taken as, where no value was given for it."""
 DEFAULT_BUDGET = Budget(nodes=100_000, seconds=20.0)
-_AHEAD = 1e-9  # what is computed ahead of time costs next to nothing, but not nothing: of equals the smaller
+_AHEAD = 1e-9  # of its cost, for what is computed ahead of time: not nothing, so the smaller wins
 _SMALL = 64  # tensors of so many elements are read to see whether they are one number
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where an op of the optimized graph comes from: the law that made its e-node, and in which round."""
+    """Where an op of the optimized graph comes from: the law that made its e-node, and when."""
 
     node: str
     law: str
@@ -53,7 +54,8 @@ class Optimized:
     sizes: Mapping[str, int]
     """The values that the free sizes were given for comparing costs."""
     before: float
-    """Predicted seconds of the original; inf where the target lacks one of its ops."""
+    """Predicted seconds of the original as it is written, nothing computed ahead; an op that the
+    target lacks costs what its definition does."""
     after: float
     """Predicted seconds of the result."""
     report: Report
@@ -82,6 +84,7 @@ def optimize(
 
     Parameters, buffers and consts are taken as known: what depends on no input is computed ahead.
     Free sizes without a value are taken as 16 for comparing costs; they stay free in the result.
+    Raises ExtractionError naming the ops that the target lacks and nothing replaces.
     """
     started = time.perf_counter()
     goal = find_target(target)
@@ -91,8 +94,10 @@ def optimize(
     values = dict.fromkeys(dag.sizes, DEFAULT_SIZE) | dict(sizes or {})
     dag.bind(dict(sizes or {}))  # refuses unknown names and values that break an assumption
 
-    terms = dag.to_values()
-    outputs = {o: terms[v] for o, v in dag.outputs.items()}
+    # Where the target lacks an op, the definition is what would be written and run.
+    runnable = dag if all(goal.has(n.op) for n in dag) else dag.expand(keep=goal.has)
+    terms = runnable.to_values()
+    outputs = {o: terms[v] for o, v in runnable.outputs.items()}
     constants = [t.name for t in dag.kind("parameter", "buffer", "const")]
     egraph = EGraph()
     roots = egraph.add(outputs.values(), constants=constants, numbers=_numbers(dag))
@@ -108,7 +113,7 @@ def optimize(
         dag,
         goal.name,
         values,
-        program.cost(program.given),
+        predicted(runnable, goal, values),
         after,
         report,
         time.perf_counter() - started,
@@ -135,7 +140,7 @@ class _Everything(dict[str, float]):
 def explore(
     egraph: EGraph, phases: Sequence[Phase], budget: Budget, bindings: Sequence[Mapping[str, int]]
 ) -> Report:
-    """Run the phases within the budget; chains of contractions are reordered after the first ones."""
+    """Run the phases within the budget; chains of contractions are reordered before the last."""
     whole = Report()
     started = time.perf_counter()
     reordered = False
@@ -190,7 +195,7 @@ class _Program:
         outputs: Sequence[str],
         roots: Sequence[int],
     ) -> None:
-        self.egraph = egraph
+        self.egraph, self.goal = egraph, goal
         self.outputs = list(outputs)
         self.nodes = egraph.enodes()
         dense: dict[int, int] = {}
@@ -212,8 +217,9 @@ class _Program:
             cost = seconds[key]
             if node.index in self.ahead:
                 # NumPy computes it, whatever the target has
-                nbytes = float(substitute(node.type.nbytes, sizes))  # type: ignore[arg-type]
-                cost = _AHEAD * ((cost if cost < inf else 1e-3) + nbytes / goal.bytes)
+                nbytes = float(dims.evaluate(node.type.nbytes, sizes))
+                ahead = _AHEAD * ((cost if cost < inf else 1e-3) + nbytes / goal.bytes)
+                cost = min(cost, ahead)
             costs.append(cost)
         self.choices = Choices(
             [dense[n.cls] for n in self.nodes],
@@ -227,7 +233,22 @@ class _Program:
 
     def choose(self, seconds: float) -> Mapping[int, int]:
         """A cheap selection; never dearer than the given one."""
-        return extract(self.choices, self.roots, self._acyclic_given(), seconds=seconds)
+        try:
+            return extract(self.choices, self.roots, self._acyclic_given(), seconds=seconds)
+        except ExtractionError as error:
+            blamed = set(error.classes)
+            lacking = {
+                n.op.name
+                for n, cost, cls in zip(
+                    self.nodes, self.choices.cost, self.choices.of, strict=True
+                )
+                if n.op is not None and cost == inf and cls in blamed
+            }
+            raise ExtractionError(
+                f"{self.goal.name} has no op {', '.join(sorted(lacking))}, and neither a definition "
+                "nor a law replaces it; choose another target, or give this one the op",
+                error.classes,
+            ) from error
 
     def _acyclic_given(self) -> Mapping[int, int] | None:
         """The original program, where the target can run it and laws have not made it cyclic."""

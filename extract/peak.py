@@ -92,7 +92,9 @@ def minimum_bytes(dag: SafeDAG, counted: Count) -> Dim:
             for tensor in owners[value]:
                 if tensor in dag.tensors:
                     seen = parts.setdefault(tensor, {})
-                    seen[value] = maximum(seen.get(value, 0), read)
+                    known = seen.setdefault(value, read)
+                    if known is not read:
+                        seen[value] = maximum(known, read)
     touched = (
         _at_most(add_all(reads.values()), dag.types[tensor].nbytes)
         for tensor, reads in parts.items()
@@ -116,7 +118,7 @@ def _owners(dag: SafeDAG, counted: Count, stored: bool = False) -> dict[str, tup
 
 @cache
 def _at_most(a: Dim, limit: Dim) -> Dim:
-    if at_least(limit, a):
+    if a is limit or at_least(limit, a):
         return a
     return a + limit - maximum(a, limit)
 

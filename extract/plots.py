@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import comb
 from typing import TYPE_CHECKING, Any
 
-from safegraph.dims import Dim, coefficients, names, period, size, substitute
+from safegraph.dims import Dim, coefficients, evaluate, names, period, size, substitute
 from safegraph.errors import BindingError, SafeGraphError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def plot(
     values = list(values)
     for i, cost in enumerate(costs):
         formula = _at(cost, what, at, size)
-        heights = [float(substitute(formula, {size: n})) for n in values]  # type: ignore[arg-type]
+        heights = [float(evaluate(formula, {size: n})) for n in values]
         axes.plot(values, heights, label=f"{cost.name} ({i + 1})" if i else cost.name)
     if len(costs) > 1:
         for crossing in crossings(costs[0], costs[1], size, what, at)[1:]:

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from safegraph.dims import Dim, substitute
+from safegraph.dims import Dim, evaluate
 from safegraph.errors import SafeGraphError
 from safegraph.op import Op, TensorType
+from safegraph.ops import Scalar
 
 
 @dataclass(frozen=True)
 class Target:
-    """A backend: its speeds (per second), and the ops it has with how much slower than the roofline."""
+    """A backend: its speeds (per second), and how much slower than the roofline its ops are."""
 
     name: str
     contraction_flops: float
@@ -32,38 +33,50 @@ class Target:
     views: frozenset[str] = frozenset()
     """Ops that only change how memory is read: they cost a launch."""
 
+    def has(self, op: Op) -> bool:
+        """Can it run the op?"""
+        return op.name in self.ops or op.name in self.views
+
     def seconds(
         self, op: Op, operands: tuple[TensorType, ...], result: TensorType, sizes: Mapping[str, int]
     ) -> float:
-        """What the op costs by the roofline model, with these values for the free sizes."""
+        """What the op costs by the roofline model, with these values for the free sizes.
+
+        A number is part of the op that uses it and costs nothing.
+        """
+        if not self.has(op):
+            return inf
+        if isinstance(op, Scalar):
+            return 0.0
         if op.name in self.views:
             return self.launch
-        if op.name not in self.ops:
-            return inf
         work = op.work(*operands)
 
         def number(dim: Dim) -> float:
-            return float(substitute(dim, sizes))  # type: ignore[arg-type]
+            return float(evaluate(dim, sizes))
 
         compute = (
             2 * number(work.macs) / self.contraction_flops
             + (number(work.elementwise) + number(work.reduce)) / self.elementwise_flops
             + number(work.transcendental) / self.transcendental_flops
         )
-        traffic = (sum(number(t.nbytes) for t in operands) + number(result.nbytes)) / self.bytes
-        return self.launch + self.ops[op.name] * max(compute, traffic)
+        moved = sum(map(number, op.reads(*operands))) + number(result.nbytes)
+        return self.launch + self.ops[op.name] * max(compute, moved / self.bytes)
 
 
 _VIEWS = frozenset(["group", "ungroup", "squeeze", "unsqueeze", "reshape", "scalar"])
-_COPIES = "permute slice stride pad repeat expand concat index tile gather gather_elements iota interleave unfold fold"
+_COPIES = """
+    permute slice stride pad repeat expand concat index tile gather gather_elements gather_nd iota
+    interleave unfold fold scatter_elements scatter_nd
+"""
 _POINTWISE = """
-    unary binary cast select broadcast where relu leaky_relu clip sigmoid hard_sigmoid hard_swish silu gelu erf sqrt
-    rsqrt abs softplus elu selu mish prelu not ceil round trunc log1p expm1 softsign is_inf
+    unary binary cast select broadcast where relu leaky_relu clip sigmoid hard_sigmoid hard_swish
+    silu gelu erf sqrt rsqrt abs softplus elu selu mish prelu not ceil round is_inf
 """
 _OTHERS = """
-    reduce softmax log_softmax layer_norm batch_norm instance_norm group_norm local_response_norm
-    matmul linear gemm conv conv_transpose max_pool avg_pool cum_sum arg_max flip trilu one_hot
-    einsum opaque lstm gru rnn resize gather_nd scatter_elements scatter_nd top_k
+    reduce softmax log_softmax layer_norm batch_norm instance_norm group_norm
+    matmul linear gemm einsum conv conv_transpose max_pool avg_pool adaptive_avg_pool resize
+    cum_sum arg_max top_k flip trilu one_hot lstm gru rnn opaque
 """
 
 
@@ -80,7 +93,7 @@ ONNXRUNTIME = Target(
     launch=2e-6,
     # an Einsum node takes twice what a MatMul does; windows go out as a Gather
     ops=_all(
-        _COPIES + _POINTWISE + _OTHERS,
+        _COPIES + _POINTWISE + _OTHERS + "softsign local_response_norm",
         einsum=2.0,
         unfold=4.0,
         fold=4.0,
@@ -101,7 +114,7 @@ TORCH = Target(
         _COPIES
         + _POINTWISE
         + _OTHERS
-        + "attention encoder_layer multi_head rms_norm adaptive_avg_pool",
+        + "expm1 log1p trunc attention encoder_layer multi_head rms_norm",
         einsum=1.2,
         conv=0.8,
     ),

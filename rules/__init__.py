@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safegraph.law import Law
-from safegraph.rules import affine, conv, definitions, einsum, inverse, lowering, movement, pointwise
+from safegraph.rules import affine, conv, definitions, einsum, inverse, lowering, movement, pointwise, windows
 
 FAMILIES: dict[str, tuple[Law, ...]] = {
     "inverse": inverse.LAWS,
@@ -14,6 +14,7 @@ FAMILIES: dict[str, tuple[Law, ...]] = {
     "movement": movement.LAWS,
     "einsum": einsum.LAWS,
     "conv": conv.LAWS,
+    "windows": windows.LAWS,
     "definitions": definitions.LAWS,
     "lowering": lowering.LAWS,
 }
@@ -33,7 +34,7 @@ DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *einsum.
 
 REFINING = (
     Phase("open definitions", definitions.DECOMPOSITION),
-    Phase("derive", (*DERIVE, *conv.LAWS)),
+    Phase("derive", (*DERIVE, *conv.LAWS, *windows.LAWS)),
     Phase("exchange operands", pointwise.COMMUTE, rounds=1),
     Phase("recognise", definitions.RECOGNITION, rounds=2),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from safegraph.derived.pointwise import Activation
+from safegraph.dims import product
 from safegraph.dtypes import to_numpy
 from safegraph.law import Law, any_of, one, table, uniform, variables
 from safegraph.op import OPS, Op
@@ -22,6 +23,7 @@ from safegraph.ops import (
     Squeeze,
     Stride,
     Unary,
+    Unfold,
     Ungroup,
     Unsqueeze,
 )
@@ -35,6 +37,7 @@ from safegraph.value import (
     permute,
     reduce,
     squeeze,
+    unfold,
     unsqueeze,
 )
 
@@ -46,6 +49,7 @@ x, y, z = variables("x y z")
 (u,) = any_of(Unsqueeze, "u")
 (r,) = any_of(Repeat, "r")
 (f,) = any_of(Reduce, "f")
+(w,) = any_of(Unfold, "w")
 
 # Movement that only renames places goes up, to the results, where it meets its inverse;
 # movement that drops elements goes down, to the inputs.
@@ -94,6 +98,21 @@ def slice_permute(s: Slice, p: Permute, x: Value) -> Value:
     return permute(apply(cut, x), p.order)
 
 
+def unfold_permute(w: Unfold, p: Permute, x: Value) -> Value:
+    """Windows are taken first, in the operand's order of axes; the two new axes go along."""
+    axis = p.order[w.axis]
+    order = [i if i <= axis else i + 1 for i in p.order]
+    order.insert(w.axis + 1, axis + 1)
+    return permute(unfold(x, axis, w.window, w.step, w.dilation), order)
+
+
+def slice_stride(s: Slice, t: Stride, x: Value) -> Value:
+    """Cut before every n-th is taken: ends count in steps."""
+    starts = tuple(a * n for a, n in zip(s.starts, t.steps, strict=True))
+    stops = (None if b is None else (b - 1) * n + 1 for b, n in zip(s.stops, t.steps, strict=True))
+    return t(apply(Slice(starts, tuple(stops)), x))
+
+
 def slice_unsqueeze(s: Slice, u: Unsqueeze, x: Value) -> Value | None:
     """Cut the axes that were there; the new ones keep their one element."""
     if any(s.starts[a] != 0 or s.stops[a] is not None for a in u.axes):
@@ -133,7 +152,7 @@ def slice_group(s: Slice, g: Group, x: Value) -> Value | None:
 
 
 def slice_ungroup(s: Slice, v: Ungroup, x: Value) -> Value | None:
-    """A cut along axes that were not split."""
+    """A cut along axes that were not split, or along the outer factor."""
     starts, stops, at = [], [], 0
     for factors in v.factors:
         own = range(at, at + len(factors))
@@ -141,8 +160,14 @@ def slice_ungroup(s: Slice, v: Ungroup, x: Value) -> Value | None:
         if len(factors) == 1:
             starts.append(s.starts[own[0]])
             stops.append(s.stops[own[0]])
-        elif any(s.starts[a] != 0 or s.stops[a] is not None for a in own):
+        elif any(s.starts[a] != 0 or s.stops[a] is not None for a in own[1:]):
             return None
+        elif s.starts[own[0]] != 0 or s.stops[own[0]] is not None:
+            # a cut of the outer factor is one of whole blocks of the axis
+            block = product(factors[1:])
+            stop = s.stops[own[0]]
+            starts.append(s.starts[own[0]] * block)
+            stops.append(None if stop is None else stop * block)
         else:
             starts.append(0)
             stops.append(None)
@@ -244,9 +269,14 @@ BORDERS = table("movement",
     one("zeros between elements",        g(a(x)),  interleaved, grade="exact"),
 )
 
+WINDOWS = table("movement",
+    one("windows of a permute",    w(p(x)), unfold_permute,  grade="exact"),
+)
+
 SLICES = table("movement",
     *(_through_pointwise(cls, up=False) for cls in DOWN),
     one("a slice of a permute",    s(p(x)), slice_permute,   grade="exact"),
+    one("a slice of a stride",     s(t(x)), slice_stride,    grade="exact"),
     one("a slice of an unsqueeze", s(u(x)), slice_unsqueeze, grade="exact"),
     one("a slice of a squeeze",    s(q(x)), slice_squeeze,   grade="exact"),
     one("a slice of a repeat",     s(r(x)), slice_repeat,    grade="exact"),
@@ -256,4 +286,4 @@ SLICES = table("movement",
 )
 # fmt: on
 
-LAWS = (*UPWARDS, *REDUCTIONS, *BORDERS, *SLICES)
+LAWS = (*UPWARDS, *WINDOWS, *REDUCTIONS, *BORDERS, *SLICES)

@@ -26,6 +26,7 @@ from safegraph.value import Value, apply, parse_type, tensor, walk
 _MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError)
 _NUMBERS = (0, 1, -1, 2)
 _BATCH = "n"
+_LIKE = 0.8  # how often the example of a law is followed
 Sizes = Mapping[str, int]
 _Example = tuple[Any, tuple[TensorType, ...]]
 
@@ -258,17 +259,18 @@ def cases(
 ) -> Iterator[Case]:
     """Up to `count` cases in which a law fires: its left side with random ops and shapes, its right side.
 
-    Ops are drawn bottom-up by `Op.draw` on shapes that fit by chance, tried again and again (`tries`
-    times in all; by default 400 for each case), or come from the definition of a derived op that has
-    the structure of the left side.
+    Ops are drawn bottom-up by `Op.draw` on shapes that are like an example of the law (`Law.like`)
+    or fit by chance, tried again and again (`tries` times in all; by default 400 for each case), or
+    come from the definition of a derived op that has the structure of the left side.
     """
     defined = _definitions(law.left)
     likely = 0.5 if all(isinstance(o, Var) for o in law.left.operands) else 0.9
     for _ in range(400 * count if tries is None else tries):
         if count <= 0:
             return
-        drawn = _Drawn(rng)
-        if defined and rng.random() < likely:
+        example = randomly(rng, law.examples) if law.examples and rng.random() < _LIKE else {}
+        drawn = _Drawn(rng, example)
+        if defined and not example and rng.random() < likely:
             found = _from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
         else:
             found = drawn.scope if drawn.term(law.left) is not None else None
@@ -358,10 +360,13 @@ def _with_free_size(
 class _Drawn:
     """One try to draw the ops and the leaves of a pattern."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, example: Mapping[str, TensorType]) -> None:
         self.rng = rng
         self.scope: dict[str, Any] = {}
         self.shapes: list[Shape] = []
+        if example:
+            for name, type_ in zip(example, _resized([*example.values()], rng), strict=True):
+                self._leaf(Var(name), type_.dtype, type_.shape)
         first, rest = randomly(
             rng,
             [("f64", "f64")] * 5
@@ -466,6 +471,8 @@ class _Drawn:
                 op = randomly(rng, (inner.op.inverse, inner.op.pseudo_inverse))(*shapes)
             elif style < 0.5 and _examples(cls):
                 op = randomly(rng, _examples(cls))[0]
+            elif style < 0.6 and (same := [o for o in self.scope.values() if isinstance(o, cls)]):
+                op = randomly(rng, same)  # two of a kind often fit each other
             if cls is Repeat and style > 0.6:  # to a shape that is there
                 like = randomly(rng, [t for t in self.shapes if len(t) == operands[0].rank])
                 op = Repeat(

@@ -234,12 +234,13 @@ class SafeDAG:
             values[node.name] = apply(node.op, *(values[i] for i in node.inputs))
         return values
 
-    def expand(self) -> SafeDAG:
-        """The same graph in core ops only.  Opaque ops stay."""
+    def expand(self, keep: Callable[[Op], bool] | None = None) -> SafeDAG:
+        """The same graph in core ops only.  Opaque ops stay, and derived ones that `keep` is for."""
         values = {t.name: tensor(t.name, t.type) for t in self.tensors.values()}
         done: dict[Value, Value] = {v: v for v in values.values()}
         for node in self:
-            values[node.name] = _expanded(apply(node.op, *(values[i] for i in node.inputs)), done)
+            value = apply(node.op, *(values[i] for i in node.inputs))
+            values[node.name] = _expanded(value, done, keep)
         outputs = {o: values[v] for o, v in self.outputs.items()}
         return SafeDAG.from_values(outputs, list(self.tensors.values()), name=self.name)
 
@@ -444,7 +445,9 @@ class SafeDAG:
         return refine(self, **options)
 
 
-def _expanded(value: Value, done: dict[Value, Value]) -> Value:
+def _expanded(
+    value: Value, done: dict[Value, Value], keep: Callable[[Op], bool] | None
+) -> Value:
     """A value in core ops; `done` maps values to their expansions and grows."""
     alias: dict[Value, Value] = {}  # a derived value -> its definition on expanded operands
     stack = [value]
@@ -458,7 +461,7 @@ def _expanded(value: Value, done: dict[Value, Value]) -> Value:
             stack += waiting
         elif top in alias:
             done[top] = done[alias[top]]
-        elif isinstance(top.op, Derived):
+        elif isinstance(top.op, Derived) and not (keep and keep(top.op)):
             alias[top] = top.op.define(*(done[o] for o in top.operands))
         else:
             assert top.op is not None, "leaves are done"

@@ -361,6 +361,8 @@ def add_all(terms: Iterable[Dim]) -> Dim:
             counts[term] += 1
     if not counts:
         return number
+    if not number and list(counts.values()) == [1]:
+        return next(iter(counts))
     sp = _sympy()
     return _intern(sp.expand(sp.Add(sp.Integer(number), *(n * s.expr for s, n in counts.items()))))
 
@@ -468,14 +470,28 @@ def undominated(sizes: Iterable[Dim]) -> list[Dim]:
     for dim in dict.fromkeys(sizes):
         samples = _samples(dim)
         above = (k for k, values in kept.items() if _none_below(values, samples))
-        if any(at_least(k, dim) for k in above):
+        if any(_covers(k, dim) for k in above):
             continue
         below = [k for k, values in kept.items() if _none_below(samples, values)]
         for k in below:
-            if at_least(dim, k):
+            if _covers(dim, k):
                 del kept[k]
         kept[dim] = samples
     return list(kept)
+
+
+def _covers(a: Dim, b: Dim) -> bool:
+    """Is a >= b for all sizes, as far as can be told?  First by coefficients: no SymPy."""
+    ours, others = coefficients(a), coefficients(b)
+    less = (ours.get(t, 0) < others.get(t, 0) for t in {**ours, **others})
+    if not any(less) and all(map(_never_negative, {**ours, **others})):
+        return True
+    return bool(at_least(a, b))
+
+
+@cache
+def _never_negative(term: Dim) -> bool:
+    return _nonnegative_atoms(sympify(term))
 
 
 def _samples(dim: Dim) -> tuple[int | None, ...]:

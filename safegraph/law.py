@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, TypeAlias
 
+from safegraph.dtypes import DTYPES
 from safegraph.errors import ShapeError
-from safegraph.op import Op
+from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Unary
 from safegraph.value import Value, apply
 
@@ -187,8 +188,17 @@ class Law:
     family: str = ""
     collect: bool = field(default=False)
     """Only note the matches, for a step between rounds."""
+    like: str = ""
+    """Operands with which the law fires, where ones drawn at random seldom fit each other: types by
+    variable, `"x: 2 3 6 6, w: 4 3 3 3, i: i64 5"` (f64 where no element type is given); several
+    examples are parted by `;`.  Tests draw cases like them: other sizes, equal ones together."""
 
     def __post_init__(self) -> None:
+        if foreign := {n for example in self.examples for n in example} - set(self.tensors):
+            raise ValueError(
+                f"{self.name}: like names {', '.join(sorted(foreign))}, but the tensors of the left "
+                f"side are {', '.join(self.tensors)}"
+            )
         if self.grade not in GRADES:
             raise ValueError(
                 f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}"
@@ -222,8 +232,13 @@ class Law:
         """The op variables of the left side, in order."""
         return tuple(dict.fromkeys(v for v in _atoms(self.left) if isinstance(v, OpVar)))
 
+    @cached_property
+    def examples(self) -> tuple[dict[str, TensorType], ...]:
+        """The examples of `like`: operand types by name."""
+        return tuple(_example(self.name, text) for text in self.like.split(";") if text.strip())
+
     def build(self, scope: Mapping[str, Any]) -> Value | None:
-        """The right side for these ops, values (and numbers), by name; None where it does not apply."""
+        """The right side for these ops, values (and numbers); None where the law does not apply."""
         try:
             for condition in self.when:
                 if not condition.function(*(_resolve(a, scope) for a in condition.arguments)):
@@ -238,6 +253,19 @@ class Law:
     def __str__(self) -> str:
         right = _show(self.right) if isinstance(self.right, Term | Var) else "..."
         return f"{self.name}: {_show(self.left)} -> {right}"
+
+
+def _example(law: str, text: str) -> dict[str, TensorType]:
+    """Types by variable; ValueError where the text is none."""
+    found = {}
+    for part in text.split(","):
+        name, colon, given = part.partition(":")
+        words = given.split()
+        dtype = words.pop(0) if words and not words[0].isdigit() else "f64"
+        if not (colon and name.strip().isidentifier() and dtype in DTYPES):
+            raise ValueError(f"{law}: like is 'x: 2 3, i: i64 5', not {part.strip()!r}")
+        found[name.strip()] = TensorType(dtype, tuple(map(int, words)))
+    return found
 
 
 class _NoLaw(Exception):

@@ -146,7 +146,7 @@ def symbolic_flops(
     shapes = tuple(dict.fromkeys(one, Dim.AUTO) for one in axes)
     program = export(model, inputs, dynamic_shapes=shapes).run_decompositions()
     values = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"]
-    mode = next(v for v in values if isinstance(v, Tensor)).fake_mode
+    mode: Any = next(v.fake_mode for v in values if hasattr(v, "fake_mode"))
     with mode, FlopCounterMode(display=False) as counter:
         Interpreter(program.graph_module).run(*values)
     flops: Any = counter.get_total_flops()

@@ -48,7 +48,8 @@ def traced(name: str) -> SafeDAG:
 def exported(name: str) -> SafeDAG:
     onnx = pytest.importorskip("onnx")
     file = io.BytesIO()
-    torch.onnx.export(case(name).model(), case(name).inputs(), file, dynamo=False, opset_version=17)
+    model, inputs = case(name).model(), case(name).inputs()
+    torch.onnx.export(model, inputs, file, dynamo=False, opset_version=17)  # type: ignore[arg-type]
     return SafeDAG.from_onnx(onnx.load_from_string(file.getvalue()))
 
 

@@ -1,6 +1,7 @@
 """Peak memory and the least traffic: by hand, and against a simulation of live ranges."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,7 +157,14 @@ def test_shared_data_counts_once():
     def read() -> np.ndarray:
         return data
 
-    kinds = [("a", data), ("b", data), ("c", data.copy()), ("d", read), ("e", read), ("f", data.T)]
+    kinds: list[tuple[str, Any]] = [
+        ("a", data),
+        ("b", data),
+        ("c", data.copy()),
+        ("d", read),
+        ("e", read),
+        ("f", data.T),
+    ]
     leaves = [Tensor(n, "parameter", parse_type("f32[4 4]"), d) for n, d in kinds]
     x = tensor("x", "f32[4 4]")
     dag = SafeDAG.from_values({"y": x.exp()}, leaves)

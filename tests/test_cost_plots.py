@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safegraph import SafeDAG, tensor
-from safegraph.dims import parse, substitute
+from safegraph.dims import evaluate, parse
 from safegraph.errors import BindingError, SafeGraphError
 from safegraph.extract.cost import Cost, cost
 from safegraph.extract.plots import Crossing, crossings, sign_changes
@@ -58,7 +58,7 @@ def test_every_change_of_sign_is_found(roots: list[int], factor: int, divisor: i
     formula = formula + factor * ((parse("n") + shift) // divisor)
     expected: list[tuple[int, int]] = []
     for n in range(1, 2000):
-        value = substitute(formula, {"n": n})
+        value = evaluate(formula, {"n": n})
         sign = (value > 0) - (value < 0)
         if not expected or expected[-1][1] != sign:
             expected.append((n, sign))

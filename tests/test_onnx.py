@@ -252,7 +252,8 @@ OPAQUE = (
     "test_resize_upsample_scales_cubic_A_n0p5_exclude_outside",
     "test_resize_downsample_scales_cubic_A_n0p5_exclude_outside",
     "test_resize_tf_crop_and_resize",  # of a region
-    "test_resize_downsample_scales_linear_antialias", "test_resize_downsample_sizes_linear_antialias",
+    "test_resize_downsample_scales_linear_antialias",
+    "test_resize_downsample_sizes_linear_antialias",
     "test_resize_downsample_scales_cubic_antialias", "test_resize_downsample_sizes_cubic_antialias",
     "test_resize_downsample_scales_linear_half_pixel_symmetric",
     "test_resize_upsample_scales_linear_half_pixel_symmetric",

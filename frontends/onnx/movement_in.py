@@ -129,10 +129,33 @@ def _at(place: Dim, size: Dim, lower: int = 0, upper: Dim | None = None) -> Dim:
 def _gather(n: Call, x: Value, indices: Value) -> Value:
     axis = n.attribute("axis", 0)
     at = n.known(1)
+    if at is not None and at.values.ndim == 2 and (windows := _windows(x, axis % x.rank, at.values)):
+        return windows
     if at is None or at.values.ndim:
         return apply(Gather(axis), x, indices)
     place = at.values.item()
     return apply(Index(axis, place), x)
+
+
+def _windows(x: Value, axis: int, at: np.ndarray) -> Value | None:
+    """Places on a grid, first + i*step + j*dilation, as windows: what exporters make of unfold."""
+    if at.size == 0 or min(at.shape) < 2 or not all(isinstance(d, int) for d in at.flat):
+        return None
+    at = at.astype(np.int64)
+    exchanged = at.shape[0] < at.shape[1]  # the shorter side is the window
+    grid = at.T if exchanged else at
+    first, step, dilation = int(grid[0, 0]), int(grid[1, 0] - grid[0, 0]), int(grid[0, 1] - grid[0, 0])
+    windows, window = grid.shape
+    line = first + np.arange(windows)[:, None] * step + np.arange(window)[None] * dilation
+    if first < 0 or step < 1 or dilation < 1 or not np.array_equal(grid, line):
+        return None
+    part = v.slice_axis(x, axis, first, int(grid[-1, -1]) + 1)
+    found = v.unfold(part, axis, window, step, dilation)
+    if not exchanged:
+        return found
+    order = list(range(found.rank))
+    order[axis], order[axis + 1] = axis + 1, axis
+    return v.permute(found, order)
 
 
 def _split(n: Call, x: Value, *_: Any) -> tuple[Value, ...]:

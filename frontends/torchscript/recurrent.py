@@ -21,8 +21,8 @@ def _layers(make: Callable[[bool], Recurrent]) -> Callable[..., Any]:
     """The row of a module of several layers, with one or two directions."""
 
     def row(
-        x: Value, hx: Any, params: Sequence[Value], biased: bool, layers: int, dropout: float, train: bool,
-        both: bool, batch_first: bool,
+        x: Value, hx: Any, params: Sequence[Value], biased: bool, layers: int, dropout: float,
+        train: bool, both: bool, batch_first: bool,
     ) -> Any:  # fmt: skip
         if train and dropout and layers > 1:
             raise UnsupportedError(
@@ -120,6 +120,7 @@ def _layer(op: Recurrent, s: Site) -> str | None:
     name = f"rnn_{op.activation}" if isinstance(op, Rnn) else type(op).__name__.lower()
     params = ", ".join([placed(w), placed(r), *biases])
     call = f"aten.{name}({x}, {hx}, [{params}], {bool(biases)}, 1, 0.0, False, False, False)"
+    call = s.call(call) if isinstance(op, Lstm) else call
     if isinstance(op, Lstm) and op.result == "cell":
         return f"aten.squeeze({call}[2], 0)"
     return f"aten.flip({call}[0], [0])" if op.reverse else f"{call}[0]"

@@ -20,8 +20,9 @@ def _upsample(mode: str, *, exact: bool = False) -> Callable[..., Any]:
     """The row of all axes after the second: sizes, or one scale each, or both."""
 
     def row(
-        x: Value, *, output_size: Any = None, align_corners: bool = False, scale_factors: Any = None,
-        scales: Any = None, scales_d: Any = None, scales_h: Any = None, scales_w: Any = None,
+        x: Value, *, output_size: Any = None, align_corners: bool = False,
+        scale_factors: Any = None, scales: Any = None,
+        scales_d: Any = None, scales_h: Any = None, scales_w: Any = None,
     ) -> Value:  # fmt: skip
         axes = tuple(range(2, x.rank))
         one_each = (scales,) if x.rank == 3 else (scales_d, scales_h, scales_w)[5 - x.rank :]

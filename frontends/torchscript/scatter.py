@@ -12,7 +12,7 @@ from safegraph.derived.index import Gather, GatherElements
 from safegraph.derived.pointwise import Abs, Sqrt, Where
 from safegraph.derived.scatter import GatherNd, ScatterElements, ScatterNd, TopK
 from safegraph.derived.shape import Expand
-from safegraph.dims import Dim, Size
+from safegraph.dims import Dim
 from safegraph.dtypes import is_integer
 from safegraph.frontends.torchscript.rows import as_type, binary
 from safegraph.frontends.torchscript.site import Site, text
@@ -265,17 +265,13 @@ def _scatter_elements(op: ScatterElements, s: Site) -> str:
 
 
 def _top_k_out(op: TopK, s: Site) -> str:
+    """By a stable sort: of equal elements the first come first, which topk does not promise."""
     axis = op.axis % s.out.rank
-    if op.result == "values" and (op.k != s.types[0].shape[axis] or isinstance(op.k, Size)):
-        return f"aten.topk({s[0]}, {text(op.k)}, {axis}, {op.largest}, True)[0]"
-    # of equal elements the first come first, which topk does not promise
     part = 1 if op.result == "places" else 0
-    found = f"aten.sort({s[0]}, stable=True, dim={axis}, descending={op.largest})[{part}]"
-    return (
-        found
-        if op.k == s.types[0].shape[axis]
-        else f"aten.narrow({found}, {axis}, 0, {text(op.k)})"
-    )
+    call = s.call(f"aten.sort({s[0]}, stable=True, dim={axis}, descending={op.largest})")
+    if op.k == s.types[0].shape[axis]:
+        return f"{call}[{part}]"
+    return f"aten.narrow({call}[{part}], {axis}, 0, {text(op.k)})"
 
 
 ROWS_OUT: dict[Any, Any] = {

@@ -95,12 +95,17 @@ class Body(Protocol):
         """Where new tensors are made."""
         ...
 
+    def call(self, node: Node, source: str) -> str:
+        """The variable of a call whose results are several nodes."""
+        ...
+
 
 class Site:
     """A node and what is around it, as rows see it."""
 
     def __init__(self, body: Body, node: Node) -> None:
         self.body = body
+        self.node = node
         self.names = node.inputs
         self.types = [body.types[i] for i in node.inputs]
         self.out = body.types[node.name]
@@ -116,6 +121,10 @@ class Site:
     def all(self) -> list[str]:
         """The variables of the operands."""
         return [self[i] for i in range(len(self))]
+
+    def call(self, source: str) -> str:
+        """The variable of a call that other nodes may have results of, too."""
+        return self.body.call(self.node, source)
 
     def optional(self, i: int) -> str:
         """The variable of an operand that may be missing."""

@@ -95,6 +95,8 @@ class Function:
         self.fresh = count()
         self.uses_device = False
         self.problems: list[str] = []
+        self.firsts: dict[Any, Node] = {}  # of calls with several results
+        self.waiting: dict[Any, tuple[str, ...]] = {}  # calls, until their first node is met
         for t in dag.inputs:
             self.variable(t.name)
 
@@ -143,7 +145,7 @@ class Function:
 
     def _backwards(self) -> Iterator[str]:
         stack = list(self.dag)
-        calls = self._calls(stack)
+        calls = self.firsts = self._calls(stack)
         while stack:
             node = stack.pop()
             if isinstance(node.op, Opaque):
@@ -156,6 +158,17 @@ class Function:
                     source = same and self.variable(same)
                 if source:
                     yield f"{self.variables[node.name]} = {source}"
+            if self.waiting and calls.get(_call_key(node)) is node:
+                yield from self.waiting.pop(_call_key(node), ())
+
+    def call(self, node: Node, source: str) -> str:
+        """The variable of a call whose results are several nodes; it stands before the first."""
+        key = _call_key(node)
+        if key not in self.firsts:
+            return source
+        variable = self.variable(f"{self.firsts[key].name}.call")
+        self.waiting[key] = (f"{variable} = {source}",)
+        return variable
 
     def _defined(self, node: Node) -> tuple[list[Node], str | None]:
         """The nodes of an op's definition, one level down; or the operand that it gives back."""
@@ -182,10 +195,10 @@ class Function:
 
     @staticmethod
     def _calls(nodes: Sequence[Node]) -> dict[Any, Node]:
-        """The first node of each unknown operation: there the call stands, once."""
+        """The first node of each operation of several results: there the call stands, once."""
         found: dict[Any, Node] = {}
         for node in nodes:
-            if isinstance(node.op, Opaque):
+            if _call_key(node) is not None:
                 found.setdefault(_call_key(node), node)
         return found
 
@@ -246,9 +259,13 @@ class Function:
 
 
 def _call_key(node: Node) -> Any:
+    """What the results of one call have in common; None for an op of one result."""
     op = node.op
-    assert isinstance(op, Opaque)
-    return (op.kind, op.attributes, node.inputs)
+    if isinstance(op, Opaque):
+        return (op.kind, op.attributes, node.inputs)
+    if "result" not in op.spec:
+        return None
+    return (type(op), *((k, v) for k, v in op.spec.items() if k != "result"), node.inputs)
 
 
 def _argument(value: Any, site: Site) -> str:

@@ -119,7 +119,7 @@ class Recurrent(Derived, abstract=True):
         return self.result_shape(*self.fitting(*operands))
 
     def _infer(self, operands: tuple[TensorType, ...]) -> tuple[TensorType, tuple[Any, ...]]:
-        """By the operands' shapes alone: the definition is long, and needs a known number of steps."""
+        """By the shapes alone: the definition is long, and needs a known number of steps."""
         return Op._infer(self, operands)
 
     def is_identity(self, *types: TensorType) -> bool:
@@ -178,8 +178,9 @@ class Recurrent(Derived, abstract=True):
 class Lstm(Recurrent):
     """x [t n i], w, r, h [n h], c [n h] -> the hidden states [t n h], or the last cell state [n h]
 
-    i, f, o = sigmoid, g = tanh of their parts of x w + b + h r + rb; c' = f c + i g; h' = o tanh(c').
-    `reverse` starts from the last step.  `gates` is an order of "ifgo": PyTorch's, or ONNX's "iofg".
+    i, f, o = sigmoid, g = tanh of their parts of x w + b + h r + rb; c' = f c + i g;
+    h' = o tanh(c').  `reverse` starts from the last step.  `gates` is an order of "ifgo", which is
+    PyTorch's; ONNX's is "iofg".  Hochreiter and Schmidhuber, https://doi.org/10.1162/neco.1997.9.8.1735.
     """
 
     letters = "ifgo"
@@ -299,7 +300,10 @@ class Gru(Recurrent):
 
 
 class Rnn(Recurrent):
-    """x [t n i], w, r, h [n h] -> the hidden states [t n h]: h' = tanh(x w + b + h r + rb), or relu"""
+    """x [t n i], w, r, h [n h] -> the hidden states [t n h]
+
+    h' = tanh(x w + b + h r + rb), or its relu.
+    """
 
     letters = "h"
     activation: str = "tanh"

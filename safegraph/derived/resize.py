@@ -2,7 +2,7 @@
 
 Each axis by itself: place i of the result lies at a coordinate c of the operand, and is the element
 nearest to c, or a weighted sum of the 2 or 4 elements around it.  Coordinates are computed in f32
-(for f64 operands in f64), with the roundings of PyTorch: which element is nearest can depend on them.
+(for f64 operands in f64), with PyTorch's roundings: which element is nearest can depend on them.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Resize(Derived):
         return -(0.5 - c).floor()
 
     def normal(self, x: TensorType) -> Resize:
-        """Axes counted from the front; without the axes that stay, and what the mode does not use."""
+        """Axes from the front, without those that stay; nothing that the mode does not use."""
         rows = [
             (axis_of(axis, x.rank), to, self.scales[k] if self.scales else None)
             for k, (axis, to) in enumerate(zip(self.axes, self.to, strict=True))
