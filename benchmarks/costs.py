@@ -73,7 +73,7 @@ BINDINGS = (
 )
 TRACED = ("resnet50", "mobilenetv2", "unet", "dcgan", "bert", "gpt2")
 TOOLS = ("resnet50", "mobilenetv2", "bert", "Linear on 3-D", "grouped", "Conv1d", "layer norm",
-         "attention spelt", "softmax", "GELU")  # fmt: skip
+         "attention spelt", "softmax", "GELU", "LSTM", "GRU", "lstm")  # fmt: skip
 
 
 def traced(case: Case, **sizes: int) -> SafeDAG:
@@ -231,13 +231,19 @@ def files(paths: list[str]) -> None:
                 cost = SafeDAG.from_onnx(path).cost(allow_unknown=True)
             except SafeGraphError as error:
                 outcome["not loaded"] += 1
-                table.add_row(path.name, f"not loaded: {str(error)[:100]}")
+                table.add_row(_short(path), f"not loaded: {str(error)[:100]}")
                 continue
             outcome["some ops without a cost, listed" if cost.unknown else "complete"] += 1
             if cost.unknown:
-                table.add_row(path.name, ", ".join(f"{n} x {k}" for k, n in cost.unknown.items()))
+                table.add_row(
+                    _short(path), ", ".join(f"{n} x {k}" for k, n in cost.unknown.items())
+                )
     CONSOLE.print(table)
     CONSOLE.print(f"{len(found)} files: " + ", ".join(f"{n} {k}" for k, n in outcome.items()))
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-2:])
 
 
 def _onnx_files(given: list[Path], folder: Path) -> Iterator[Path]:

@@ -233,9 +233,9 @@ XLA = Convention(
 ONNX_TOOL = Convention(
     "onnx-tool",
     "MACs (onnx-tool, with its weights for other ops)",
-    "what only moves elements, casts and erf, which weigh nothing, and ops that are not listed in the "
-    "table; it agrees on all but transposed "
-    "convolutions, where onnx-tool multiplies by the wrong sizes and this does not",
+    "what only moves elements, casts and erf, which weigh nothing, and ops that its table lacks; "
+    "it agrees on all but transposed convolutions, where onnx-tool multiplies by the wrong sizes "
+    "and this does not",
     lambda w: w.macs + w.elementwise,
     _nothing,
     rules={

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safegraph.law import Law
-from safegraph.rules import affine, conv, definitions, einsum, inverse, lowering, movement, pointwise, windows
+from safegraph.rules import affine, concat, conv, definitions, einsum, inverse, lowering, movement, pointwise, windows
 
 FAMILIES: dict[str, tuple[Law, ...]] = {
     "inverse": inverse.LAWS,
     "pointwise": (*pointwise.LAWS, *pointwise.COMMUTE),
     "affine": affine.LAWS,
     "movement": movement.LAWS,
+    "concat": concat.LAWS,
     "einsum": einsum.LAWS,
     "conv": conv.LAWS,
     "windows": windows.LAWS,
@@ -30,7 +31,7 @@ class Phase:
     rounds: int | None = None
 
 
-DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *einsum.LAWS)
+DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *concat.LAWS, *einsum.LAWS)
 
 REFINING = (
     Phase("open definitions", definitions.DECOMPOSITION),

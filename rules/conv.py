@@ -288,36 +288,46 @@ def pairs(name: str, left: Callable[..., Term], right: Build, **options: Any) ->
     return laws
 
 
+CHANNELS = "x: 2 5 6 6, k: 4 1 1, w: 4 5 3 3, b: 4; x: 2 5 6, k: 1 4 1, w: 4 5 3, b: 4"
+INPUTS = "x: 2 5 6 6, k: 5 1 1, w: 4 5 3 3, b: 4; x: 2 5 6, k: 1 5 1, w: 4 5 3, b: 4"
+PLAIN = "x: 2 5 6 6, w: 4 5 3 3, b: 4; x: 2 5 6, w: 4 5 3, b: 4; x: 2 4 6, w: 4 2 3, b: 4"
+POINTWISE = "x: 2 5 6 6, w: 4 5 1 1, b: 4; x: 2 5 6, w: 4 5 1, b: 4"
+AFTER = "x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 6 4 1 1, e: 6; x: 2 5 6, w: 4 5 3, b: 4, v: 6 4 1, e: 6"
+BEFORE = "x: 2 5 6 6, v: 4 5 1 1, e: 4, w: 6 4 3 3, b: 6; x: 2 5 6, v: 4 5 1, e: 4, w: 6 4 3, b: 6"
+PARALLEL = "x: 2 5 6, w: 4 5 3, b: 4, v: 4 5 1, e: 4; x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 4 5 3 3, e: 4"
+SAME = "x: 2 4 6, w: 4 4 1, b: 4; x: 2 4 6, w: 4 4 3, b: 4; x: 2 4 5, w: 4 2 3, b: 4"
+BESIDE = "; ".join(f"{text}, scale: 4, bias: 4, mean: 4, variance: 4" for text in SAME.split(";"))
+
 _NORM = n(x, scale, bias, mean, variance)
 
 # fmt: off
 FOLDING = table("conv",
     biased("a batch norm of a convolution",           lambda y: n(y, scale, bias, mean, variance), fold_norm,
         facts=(constant(w), constant(variance))),
-    biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k))),
-    biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k))),
-    one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k))),
-    one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k))),
-    one("a convolution of a border",                  c(p(x), w),        absorb_pad),
-    one("a biased convolution of a border",           c(p(x), w, b),     absorb_pad),
+    biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k)), like=CHANNELS),
+    biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k)), like=CHANNELS),
+    one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS),
+    one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS),
+    one("a convolution of a border",                  c(p(x), w),        absorb_pad, like=PLAIN),
+    one("a biased convolution of a border",           c(p(x), w, b),     absorb_pad, like=PLAIN),
 )
 
 COMPOSITION = table("conv",
-    pairs("a 1x1 convolution of a convolution",       lambda i, o: d(c(x, *i), *o), after_conv,    facts=(constant(w), constant(v))),
-    pairs("a convolution of a 1x1 convolution",       lambda o, i: c(d(x, *i), *o), before_conv,   facts=(constant(w), constant(v))),
-    pairs("parallel convolutions",                    lambda i, o: c(x, *i) + d(x, *o), parallel,  facts=(constant(w), constant(v))),
-    biased("a convolution beside its operand",        lambda y: y + x,              beside_identity, facts=constant(w)),
-    biased("its operand beside a convolution",        lambda y: x + y,              beside_identity, facts=constant(w)),
-    biased("a convolution beside a batch norm",       lambda y: y + _NORM,          beside_norm,     facts=constant(w)),
-    biased("a batch norm beside a convolution",       lambda y: _NORM + y,          beside_norm,     facts=constant(w)),
+    pairs("a 1x1 convolution of a convolution",       lambda i, o: d(c(x, *i), *o), after_conv,    facts=(constant(w), constant(v)), like=AFTER),
+    pairs("a convolution of a 1x1 convolution",       lambda o, i: c(d(x, *i), *o), before_conv,   facts=(constant(w), constant(v)), like=BEFORE),
+    pairs("parallel convolutions",                    lambda i, o: c(x, *i) + d(x, *o), parallel,  facts=(constant(w), constant(v)), like=PARALLEL),
+    biased("a convolution beside its operand",        lambda y: y + x,              beside_identity, facts=constant(w), like=SAME),
+    biased("its operand beside a convolution",        lambda y: x + y,              beside_identity, facts=constant(w), like=SAME),
+    biased("a convolution beside a batch norm",       lambda y: y + _NORM,          beside_norm,     facts=constant(w), like=BESIDE),
+    biased("a batch norm beside a convolution",       lambda y: _NORM + y,          beside_norm,     facts=constant(w), like=BESIDE),
 )
 
 MOVING = table("conv",
-    biased("a stride of a convolution",               lambda y: t(y), strided),
-    biased("a 1x1 convolution strides first",         lambda y: y,    stride_first),
-    biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first),
-    one("a convolution of interleaved zeros",         c(j(x), w),     transposed),
-    one("a biased convolution of interleaved zeros",  c(j(x), w, b),  transposed),
+    biased("a stride of a convolution",               lambda y: t(y), strided, like=PLAIN),
+    biased("a 1x1 convolution strides first",         lambda y: y,    stride_first, like=POINTWISE),
+    biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first, like=POINTWISE),
+    one("a convolution of interleaved zeros",         c(j(x), w),     transposed, like=PLAIN),
+    one("a biased convolution of interleaved zeros",  c(j(x), w, b),  transposed, like=PLAIN),
 )
 # fmt: on
 

@@ -7,7 +7,7 @@ from safegraph.derived.index import Gather
 from safegraph.derived.shape import Concat
 from safegraph.dims import Dim
 from safegraph.law import any_of, constant, one, table, variables
-from safegraph.ops import Group, Permute, Reduce, Repeat, Slice, Squeeze, Stride, Unsqueeze
+from safegraph.ops import Group, Permute, Reduce, Repeat, Slice, Squeeze, Stride, Ungroup, Unsqueeze
 from safegraph.value import Value, apply, group, reduce, repeat, slice_axis, squeeze, ungroup, unsqueeze
 
 x, y, z, a, b, i = variables("x y z a b i")
@@ -20,6 +20,7 @@ x, y, z, a, b, i = variables("x y z a b i")
 (s,) = any_of(Slice, "s")
 (t,) = any_of(Stride, "t")
 (g,) = any_of(Group, "g")
+(v,) = any_of(Ungroup, "v")
 (k,) = any_of(Concat, "k")
 (h,) = any_of(Gather, "h")
 
@@ -177,6 +178,31 @@ def split_group(e: Einsum, g: Group, x: Value, y: Value) -> Value | None:
     return group(core, [len(parts.get(c, (c,))) for c in e.out])
 
 
+def free_ungroup(e: Einsum, v: Ungroup, x: Value, y: Value) -> Value | None:
+    """Axes that are split and only pass through can be split in the result instead."""
+    left: list[int] = []
+    merged: dict[int, tuple[int, tuple[Dim, ...]]] = {}  # first label -> how many, factors
+    at = 0
+    for factors in v.factors:
+        own = e.left[at : at + len(factors)]
+        at += len(factors)
+        left.append(own[0])
+        if len(own) == 1:
+            continue
+        if any(c in e.right or c not in e.out for c in own):
+            return None
+        first = e.out.index(own[0])
+        if e.out[first : first + len(own)] != own:
+            return None
+        merged[own[0]] = len(own), factors
+    if not merged:
+        return None
+    gone = {e.out[e.out.index(c) + i] for c, (n, _) in merged.items() for i in range(1, n)}
+    out = tuple(c for c in e.out if c not in gone)
+    core = contract(tuple(left), e.right, out, x, y)
+    return ungroup(core, [merged[c][1] if c in merged else (-1,) for c in out])
+
+
 def split_concat(e: Einsum, k: Concat, a: Value, b: Value, y: Value) -> Value | None:
     """A contraction over a joined axis is the sum of the contractions over its parts."""
     label = e.left[k.axis]
@@ -243,8 +269,12 @@ SPREADING = table("einsum",
     one("a mean of a contraction",                       f(e(x, y)),   mean_result),
     one("a contraction of a sum with a constant (left)", e(x + a, y),  over_sum,       facts=constant(a)),
     one("a contraction of a sum with a constant (right)", e(y, x + a), lambda e, y, x, a: e(y, x) + e(y, a), facts=constant(a)),
+    one("a contraction of a sum with repeated values (left)",  e(x + r(a), y), lambda e, x, r, a, y: e(x, y) + e(r(a), y)),
+    one("a contraction of a sum with repeated values (right)", e(y, x + r(a)), lambda e, y, x, r, a: e(y, x) + e(y, r(a))),
     one("a contraction splits a group (left)",           e(g(x), y),   split_group),
     one("a contraction splits a group (right)",          e(x, g(y)),   lambda e, g, x, y: split_group(other(e), g, y, x)),
+    one("a contraction of split axes that pass through (left)",  e(v(x), y), free_ungroup),
+    one("a contraction of split axes that pass through (right)", e(x, v(y)), lambda e, v, x, y: free_ungroup(other(e), v, y, x)),
     one("a contraction of joined operands (left)",       e(k(a, b), y), split_concat),
     one("a contraction of joined operands (right)",      e(y, k(a, b)), lambda e, k, y, a, b: split_concat(other(e), k, a, b, y)),
     one("a product of a constant table's rows (left)",   e(h(x, i), y), lambda e, h, x, i, y: gather_last(e, h, x, i, y)),

@@ -266,7 +266,7 @@ REDUCTIONS = table("movement",
 BORDERS = table("movement",
     *(one(f"{cls.name} of a border", any_of(cls, "h")[0](a(x)), pad_pointwise, grade="exact")
       for cls in (Unary, *ACTIVATIONS)),
-    one("zeros between elements",        g(a(x)),  interleaved, grade="exact"),
+    one("zeros between elements",        g(a(x)),  interleaved, grade="exact", like="x: 3 1; x: 2 3 1; x: 3 1 4 1"),
 )
 
 WINDOWS = table("movement",

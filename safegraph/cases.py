@@ -20,12 +20,13 @@ from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import SafeGraphError
 from safegraph.law import Law, OpVar, Term, Var
 from safegraph.op import OPS, Op, TensorType
-from safegraph.ops import Opaque, Repeat
+from safegraph.ops import Interleave, Opaque, Pad, Repeat, Slice, Stride
 from safegraph.value import Value, apply, parse_type, tensor, walk
 
 _MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError)
 _NUMBERS = (0, 1, -1, 2)
 _BATCH = "n"
+_IDLE = {"before": 0, "after": 0, "steps": 1, "starts": 0, "stops": None}
 _LIKE = 0.8  # how often the example of a law is followed
 Sizes = Mapping[str, int]
 _Example = tuple[Any, tuple[TensorType, ...]]
@@ -480,9 +481,28 @@ class _Drawn:
                 )
             if not isinstance(op, cls):
                 op = cls.draw(rng, *(v.shape for v in operands))  # type: ignore[arg-type]
+            if op is not None and rng.random() < 0.4:
+                op = _idle(op, rng)
             return None if op is None else op.normal(*(v.type for v in operands))
         except (NotImplementedError, *_MISFITS):
             return None
+
+
+def _idle(op: Op, rng: np.random.Generator) -> Op:
+    """The op with axes left alone, most often the first ones: laws often need that."""
+    if not isinstance(op, Pad | Stride | Interleave | Slice):
+        return op
+    first = int(rng.integers(4))
+    changed = {
+        name: (_IDLE[name],) * len(value)
+        if rng.random() < 0.3
+        else tuple(_IDLE[name] if axis < first else n for axis, n in enumerate(value))
+        for name, value in op.spec.items()
+        if name in _IDLE
+    }
+    if "fill" in op.spec and rng.random() < 0.5:
+        changed["fill"] = 0.0
+    return type(op)(**{**op.spec, **changed})
 
 
 def _meant_for(cls: type[Op], operands: Sequence[Value]) -> bool:

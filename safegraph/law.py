@@ -191,14 +191,12 @@ class Law:
     like: str = ""
     """Operands with which the law fires, where ones drawn at random seldom fit each other: types by
     variable, `"x: 2 3 6 6, w: 4 3 3 3, i: i64 5"` (f64 where no element type is given); several
-    examples are parted by `;`.  Tests draw cases like them: other sizes, equal ones together."""
+    examples are parted by `;`.  Names that the law lacks are passed over, so that one with and one
+    without a bias share a text.  Tests draw cases like it: other sizes, equal ones together."""
 
     def __post_init__(self) -> None:
-        if foreign := {n for example in self.examples for n in example} - set(self.tensors):
-            raise ValueError(
-                f"{self.name}: like names {', '.join(sorted(foreign))}, but the tensors of the left "
-                f"side are {', '.join(self.tensors)}"
-            )
+        if missing := [t for t in self.tensors if any(t not in e for e in self.examples)]:
+            raise ValueError(f"{self.name}: like lacks {', '.join(missing)}: {self.like!r}")
         if self.grade not in GRADES:
             raise ValueError(
                 f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}"
@@ -235,7 +233,9 @@ class Law:
     @cached_property
     def examples(self) -> tuple[dict[str, TensorType], ...]:
         """The examples of `like`: operand types by name."""
-        return tuple(_example(self.name, text) for text in self.like.split(";") if text.strip())
+        texts = (text for text in self.like.split(";") if text.strip())
+        every = (_example(self.name, text) for text in texts)
+        return tuple({t: e[t] for t in self.tensors if t in e} for e in every)
 
     def build(self, scope: Mapping[str, Any]) -> Value | None:
         """The right side for these ops, values (and numbers); None where the law does not apply."""

@@ -30,6 +30,9 @@ RECORDED = {
     "attention spelt": (57_344, 16_384),
     "layer norm": (564, 320),
     "softmax": (2_304, 0),
+    "LSTM": (243_200, 0),
+    "GRU": (166_400, 0),
+    "lstm": (32_442_890, 2_560),
 }
 SLOW = ("resnet50", "mobilenetv2", "bert")
 
@@ -57,6 +60,7 @@ def names() -> list[Any]:
     return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RECORDED]
 
 
+@pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size:UserWarning")
 @pytest.mark.parametrize("name", names())
 def test_onnx_tool(name: str):
     assert exported(name).cost(convention="onnx-tool").counted == RECORDED[name][0]
