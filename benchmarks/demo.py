@@ -40,6 +40,7 @@ def export(path: Path) -> None:
             input_names=["image"],
             output_names=["logits"],
             dynamic_shapes=({0: batch},),
+            optimize=False,  # as the model is written: with its batch norms
             external_data=False,
             verbose=False,
         )

@@ -244,6 +244,8 @@ class _Program:
                 )
                 if n.op is not None and cost == inf and cls in blamed
             }
+            if not lacking:
+                raise
             raise ExtractionError(
                 f"{self.goal.name} has no op {', '.join(sorted(lacking))}, and neither a definition "
                 "nor a law replaces it; choose another target, or give this one the op",

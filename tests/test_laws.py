@@ -43,7 +43,7 @@ def test_both_sides_are_equal_in_many_cases(law: Law) -> None:
     assert report, str(report)
 
 
-# -- negative laws: terms that differ ---------------------------------------------------------------
+# -- negative laws: terms that differ --------------------------------------------------------------
 
 a, b, c = (tensor(n, "f64[3 3]") for n in "abc")
 cube = tensor("cube", "f64[2 2 2]")
@@ -111,7 +111,7 @@ def test_what_differs_is_never_proved_equal(name: str) -> None:
     assert not egraph.same(first, second)
 
 
-# -- what is proved ---------------------------------------------------------------------------------
+# -- what is proved --------------------------------------------------------------------------------
 
 EQUAL: dict[str, tuple[Value, Value]] = {
     "two transposes": (permute(permute(a, (1, 0)), (1, 0)), a),
@@ -146,7 +146,7 @@ def test_what_is_equal_is_proved_equal(name: str) -> None:
     assert egraph.same(first, second)
 
 
-# -- the notation of laws ---------------------------------------------------------------------------
+# -- the notation of laws --------------------------------------------------------------------------
 
 x, y = variables("x y")
 p, q = any_of(Permute, "p q")
@@ -180,6 +180,30 @@ def test_a_right_side_has_no_variables_of_its_own() -> None:
 def test_a_grade_is_one_of_four() -> None:
     with pytest.raises(ValueError, match="there is no grade 'good'; there are exact, real"):
         one("graded", -x, x, grade="good")
+
+
+def test_an_example_makes_a_law_fire_that_chance_never_would() -> None:
+    def rare(x: Value, y: Value) -> Value | None:
+        return y + x if x.shape == y.shape and x.rank == 6 and x.dtype == "i64" else None
+
+    like = "x: i64 5 1 5 2 1 3, y: i64 5 1 5 2 1 3"
+    (by_chance,), (by_example,) = one("rare", x + y, rare), one("rare", x + y, rare, like=like)
+    assert not check_law(by_chance, count=5, tries=500).fired
+    report = check_law(by_example, count=20, tries=500)
+    assert report.fired == 20
+    assert report
+
+
+def test_an_example_has_all_tensors_and_types() -> None:
+    (law,) = one("exchanged", x + y, y + x, like="x: 2 3, y: i64 5, z: 7; x:, y: 1")
+    assert [{n: str(t) for n, t in e.items()} for e in law.examples] == [
+        {"x": "f64[2 3]", "y": "i64[5]"},
+        {"x": "f64[]", "y": "f64[1]"},
+    ]
+    with pytest.raises(ValueError, match="exchanged: like lacks y: 'x: 2 3'"):
+        one("exchanged", x + y, y + x, like="x: 2 3")
+    with pytest.raises(ValueError, match="like is 'x: 2 3, i: i64 5', not 'x 2 3'"):
+        one("exchanged", x + y, y + x, like="x 2 3")
 
 
 def test_two_laws_of_a_name_are_refused() -> None:
