@@ -8,10 +8,10 @@ from typing import Any
 from safegraph.derived.shape import Concat
 from safegraph.dims import at_least
 from safegraph.law import Law, any_of, one, table, variables
-from safegraph.op import Op
+from safegraph.op import Op, TensorType
 from safegraph.ops import Cast, Slice, Unary
 from safegraph.rules.movement import ACTIVATIONS
-from safegraph.value import Value, apply
+from safegraph.value import Value, apply, slice_axis, tensor
 
 MOST = 8  # parts
 (x,) = variables("x")
@@ -43,9 +43,12 @@ def _together(count: int) -> tuple[Law, ...]:
         stops = tuple(last.stops[a] if a == axis else b for a, b in enumerate(first.stops))
         return apply(Slice(first.starts, stops), whole)
 
+    whole = tensor("x", TensorType("f64", (3, 2 * count + 2)))
+    parts = [slice_axis(whole, 1, 1 + 2 * i, 3 + 2 * i) for i in range(count)]
     names = ["k", "x", *(c.name for c in cuts)]
     return one(
-        f"{count} neighbouring slices joined", k(*(c(x) for c in cuts)), _named(names, build), grade="exact"
+        f"{count} neighbouring slices joined", k(*(c(x) for c in cuts)), _named(names, build), grade="exact",
+        like=Concat(1)(*parts),
     )
 
 
@@ -78,8 +81,11 @@ def _part(count: int) -> tuple[Law, ...]:
             at = stop
         return None
 
+    like = ", ".join(f"{p.name}: 3 {2 + i}" for i, p in enumerate(parts))
     names = ["k", "s", *(p.name for p in parts)]
-    return one(f"a slice of one of {count} parts", s(k(*parts)), _named(names, build), grade="exact")
+    return one(
+        f"a slice of one of {count} parts", s(k(*parts)), _named(names, build), grade="exact", like=like
+    )
 
 
 def _laws() -> Iterator[tuple[Law, ...]]:

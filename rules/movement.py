@@ -6,6 +6,7 @@ import numpy as np
 
 from safegraph.derived.pointwise import Activation
 from safegraph.dims import product
+from safegraph.dims import at_least
 from safegraph.dtypes import to_numpy
 from safegraph.law import Law, any_of, one, table, uniform, variables
 from safegraph.op import OPS, Op
@@ -106,8 +107,10 @@ def unfold_permute(w: Unfold, p: Permute, x: Value) -> Value:
     return permute(unfold(x, axis, w.window, w.step, w.dilation), order)
 
 
-def slice_stride(s: Slice, t: Stride, x: Value) -> Value:
+def slice_stride(s: Slice, t: Stride, x: Value) -> Value | None:
     """Cut before every n-th is taken: ends count in steps."""
+    if not all(at_least(d, a * n) for d, a, n in zip(x.shape, s.starts, t.steps, strict=True)):
+        return None  # a part without elements may start beyond the end
     starts = tuple(a * n for a, n in zip(s.starts, t.steps, strict=True))
     stops = (None if b is None else (b - 1) * n + 1 for b, n in zip(s.stops, t.steps, strict=True))
     return t(apply(Slice(starts, tuple(stops)), x))

@@ -269,9 +269,12 @@ def cases(
     for _ in range(400 * count if tries is None else tries):
         if count <= 0:
             return
-        example = randomly(rng, law.examples) if law.examples and rng.random() < _LIKE else {}
+        follow = rng.random() < _LIKE
+        example = randomly(rng, law.operand_examples) if law.operand_examples and follow else {}
         drawn = _Drawn(rng, example)
-        if defined and not example and rng.random() < likely:
+        if law.term_examples and follow:
+            found = _from_term(law.left, randomly(rng, law.term_examples), rng)
+        elif defined and not example and rng.random() < likely:
             found = _from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
         else:
             found = drawn.scope if drawn.term(law.left) is not None else None
@@ -572,6 +575,21 @@ def _from_definition(
         return _match(pattern, op.trace(*types)[1])
     except (NotImplementedError, *_MISFITS):
         return None
+
+
+def _from_term(pattern: Term, example: Value, rng: np.random.Generator) -> dict[str, Any] | None:
+    """The variables of the pattern in a term with leaves of other sizes."""
+    order = walk([example])
+    leaves = [v for v in order if v.op is None]
+    types = _resized([v.type for v in leaves], rng)
+    done = {v: tensor(v.name, t) for v, t in zip(leaves, types, strict=True)}
+    for v in order:
+        if v.op is not None:
+            value = _applied(v.op, [done[o] for o in v.operands])
+            if value is None:
+                return None
+            done[v] = value
+    return _match(pattern, done[example])
 
 
 def _match(pattern: Any, value: Value) -> dict[str, Any] | None:

@@ -188,14 +188,15 @@ class Law:
     family: str = ""
     collect: bool = field(default=False)
     """Only note the matches, for a step between rounds."""
-    like: str = ""
+    like: str | Value | tuple[Value, ...] = ""
     """Operands with which the law fires, where ones drawn at random seldom fit each other: types by
     variable, `"x: 2 3 6 6, w: 4 3 3 3, i: i64 5"` (f64 where no element type is given); several
     examples are parted by `;`.  Names that the law lacks are passed over, so that one with and one
-    without a bias share a text.  Tests draw cases like it: other sizes, equal ones together."""
+    without a bias share a text.  Where ops must fit each other too: whole terms, as values.  Tests
+    draw cases like these: other sizes, equal ones together."""
 
     def __post_init__(self) -> None:
-        if missing := [t for t in self.tensors if any(t not in e for e in self.examples)]:
+        if missing := [t for t in self.tensors if any(t not in e for e in self.operand_examples)]:
             raise ValueError(f"{self.name}: like lacks {', '.join(missing)}: {self.like!r}")
         if self.grade not in GRADES:
             raise ValueError(
@@ -231,11 +232,20 @@ class Law:
         return tuple(dict.fromkeys(v for v in _atoms(self.left) if isinstance(v, OpVar)))
 
     @cached_property
-    def examples(self) -> tuple[dict[str, TensorType], ...]:
-        """The examples of `like`: operand types by name."""
+    def operand_examples(self) -> tuple[dict[str, TensorType], ...]:
+        """The examples of `like` that are texts: operand types by name."""
+        if not isinstance(self.like, str):
+            return ()
         texts = (text for text in self.like.split(";") if text.strip())
         every = (_example(self.name, text) for text in texts)
         return tuple({t: e[t] for t in self.tensors if t in e} for e in every)
+
+    @cached_property
+    def term_examples(self) -> tuple[Value, ...]:
+        """The examples of `like` that are terms."""
+        if isinstance(self.like, str):
+            return ()
+        return (self.like,) if isinstance(self.like, Value) else self.like
 
     def build(self, scope: Mapping[str, Any]) -> Value | None:
         """The right side for these ops, values (and numbers); None where the law does not apply."""

@@ -196,7 +196,7 @@ def test_an_example_makes_a_law_fire_that_chance_never_would() -> None:
 
 def test_an_example_has_all_tensors_and_types() -> None:
     (law,) = one("exchanged", x + y, y + x, like="x: 2 3, y: i64 5, z: 7; x:, y: 1")
-    assert [{n: str(t) for n, t in e.items()} for e in law.examples] == [
+    assert [{n: str(t) for n, t in e.items()} for e in law.operand_examples] == [
         {"x": "f64[2 3]", "y": "i64[5]"},
         {"x": "f64[]", "y": "f64[1]"},
     ]

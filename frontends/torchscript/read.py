@@ -21,7 +21,7 @@ from safegraph.dims import Size, assuming
 from safegraph.errors import FormatError, SafeGraphError, ShapeError, UnsupportedError
 from safegraph.frontends.torchscript import sizes
 from safegraph.frontends.torchscript.table_in import TABLE
-from safegraph.frontends.torchscript.types import to_array, type_of
+from safegraph.frontends.torchscript.types import INPUT_TYPES, to_array, type_of
 from safegraph.frontends.torchscript.unknown import carry
 from safegraph.op import TensorType
 from safegraph.ops import Scalar
@@ -63,6 +63,8 @@ def read(
         )
     graph: Any = module.inlined_graph
     given = list(graph.inputs())[isinstance(module, torch.jit.ScriptModule) :]
+    if inputs is None:
+        inputs = _written(module)
     types = _types_of(inputs, given) if inputs is not None else [_recorded(v) for v in given]
     defaults = _defaults(module, len(given))
     if all(t is not None or has for t, (has, _) in zip(types, defaults, strict=True)):
@@ -105,6 +107,12 @@ def _types_of(inputs: Any, given: Sequence[Any]) -> list[TensorType | None]:
                     f"inputs= has a {kind}; give tensors, or types as text: f32[batch 3 224 224]"
                 )
     return found + [None] * (len(given) - len(found))
+
+
+def _written(module: Any) -> list[str] | None:
+    """The types of the inputs that our writer noted in a module."""
+    noted = getattr(module, INPUT_TYPES, None)
+    return [part for part in noted.split("; ") if part] if isinstance(noted, str) else None
 
 
 def _recorded(value: Any) -> TensorType | None:

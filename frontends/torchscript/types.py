@@ -33,6 +33,10 @@ _BY_SHORT = {short: number for number, short in _NUMBERS.items()}
 _CARRIERS = {"bf16": torch.int16, "f8e4m3": torch.int8, "f8e5m2": torch.int8}
 
 
+INPUT_TYPES = "safegraph_inputs"
+"""The attribute of a written module that says the types of its inputs."""
+
+
 def torch_dtype(short: str) -> torch.dtype:
     """Torch's element type of a short name."""
     return _TORCH[short]

@@ -24,6 +24,7 @@ from safegraph.frontends.torchscript.site import Site, text
 from safegraph.frontends.torchscript.state import build
 from safegraph.frontends.torchscript.table_out import expression
 from safegraph.frontends.torchscript.unknown import FORMAT
+from safegraph.frontends.torchscript.types import INPUT_TYPES
 from safegraph.op import TensorType
 from safegraph.ops import Opaque
 from safegraph.value import walk
@@ -48,6 +49,8 @@ RESERVED = {
 def write(dag: SafeDAG, path: str | Path | None) -> torch.jit.ScriptModule:
     """See `to_torchscript`."""
     source, module = _source(dag)
+    # Files hold no shapes; ours say them, so that they are read back as they were.
+    setattr(module, INPUT_TYPES, "; ".join(map(repr, (t.type for t in dag.inputs))))
     module = torch.jit.script(module)
     module.define(source)
     if path is not None:
