@@ -41,7 +41,8 @@ def measure(case: Case, folder: Path) -> tuple[bool, tuple[str, ...]]:
     good = all(rows[2][i] <= TOLERANCE * rows[1][i] for i in (0, 1)) or rows[2][2] <= rows[1][2]
     cells = [f"{rows[g][i]:.3g}" for i in (0, 1) for g in range(3)]
     cells += [f"{1e3 * rows[g][2]:.3f}" for g in range(3)]
-    return good, ("" if good else "*", case.name, *cells, f"{result.seconds:.2f}", result.report.stopped)
+    mark = "" if good else "*"
+    return good, (mark, case.name, *cells, f"{result.seconds:.2f}", result.report.stopped)
 
 
 def main() -> None:

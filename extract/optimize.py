@@ -236,14 +236,11 @@ class _Program:
         try:
             return extract(self.choices, self.roots, self._acyclic_given(), seconds=seconds)
         except ExtractionError as error:
-            blamed = set(error.classes)
-            lacking = {
-                n.op.name
-                for n, cost, cls in zip(
-                    self.nodes, self.choices.cost, self.choices.of, strict=True
-                )
-                if n.op is not None and cost == inf and cls in blamed
+            possible = {
+                c for c, cost in zip(self.choices.of, self.choices.cost, strict=True) if cost < inf
             }
+            given = (self.nodes[i] for cls, i in self.given.items() if cls not in possible)
+            lacking = {node.op.name for node in given if node.op is not None}
             if not lacking:
                 raise
             raise ExtractionError(

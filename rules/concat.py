@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from safegraph.derived.pointwise import Not
 from safegraph.derived.shape import Concat
 from safegraph.dims import at_least
 from safegraph.law import Law, any_of, one, table, variables
@@ -57,7 +58,8 @@ def _mapped(cls: type[Op], count: int) -> tuple[Law, ...]:
     (h,) = any_of(cls, "h")
     parts = variables(" ".join(f"x{i}" for i in range(count)))
     left = k(*(h(p) for p in parts))
-    return one(f"{cls.name} of {count} joined parts", left, h(k(*parts)), grade="exact")
+    like = ", ".join(f"{p.name}: {'bool' if cls is Not else 'f64'} 3 {2 + i}" for i, p in enumerate(parts))
+    return one(f"{cls.name} of {count} joined parts", left, h(k(*parts)), grade="exact", like=like)
 
 
 def _part(count: int) -> tuple[Law, ...]:

@@ -259,11 +259,11 @@ def transposed(
     after = [r - p for r, p in zip(reach, c.after, strict=True)]
     if not all(isinstance(n, int) and n >= 0 for n in before):
         return None
-    extra = tuple(max(0, -n) for n in after)  # type: ignore[operator,type-var]
+    extra = tuple(max(0, -n) for n in after)
     if any(n >= s for n, s in zip(extra, j.steps[2:], strict=True)):
         return None
     flipped = Flip(tuple(range(2, w.rank)))(w)
-    cut = tuple(max(0, n) for n in after)  # type: ignore[operator,type-var]
+    cut = tuple(max(0, n) for n in after)
     op = ConvTranspose(j.steps[2:], tuple(before), cut, c.dilations, 1, extra)  # type: ignore[arg-type]
     kernel = permute(flipped, (1, 0, *range(2, w.rank)))
     return op(x, kernel) if b is None else op(x, kernel, b)

@@ -177,7 +177,7 @@ def slice_ungroup(s: Slice, v: Ungroup, x: Value) -> Value | None:
     return v(apply(Slice(tuple(starts), tuple(stops)), x))
 
 
-def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after) -> Value | None:  # type: ignore[no-untyped-def]
+def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after) -> Value | None:
     starts, stops = [], []
     for axis, n in enumerate(runs):
         whole = s.starts[axis] == 0 and s.stops[axis] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from safegraph.derived.conv import Conv
-from safegraph.derived.einsum import Einsum, Labels
+from safegraph.derived.einsum import Einsum, Labels, einsum
 from safegraph.derived.pointwise import Broadcast
 from safegraph.derived.resize import Resize
 from safegraph.derived.shape import Concat
@@ -13,7 +13,7 @@ from safegraph.op import TensorType
 from safegraph.ops import Slice, Stride, Unfold
 from safegraph.rules.conv import c, pointwise_conv
 from safegraph.rules.einsum import other
-from safegraph.value import Value, pad, permute, reshape, squeeze
+from safegraph.value import Value, apply, pad, permute, reshape, slice_axis, squeeze, stride, tensor, unfold
 
 x, y, w, b = variables("x y w b")
 (e,) = any_of(Einsum, "e")
@@ -157,17 +157,38 @@ def resized_after(c: Conv, z: Resize, x: Value, w: Value, b: Value | None = None
 
 _PARTS = (t1(x), t2(s2(x)), t3(s3(x)), t4(s4(x)))
 
+# Examples on which the laws fire.
+_line, _image, _kernel = (tensor(n, t) for n, t in (("x", "f64[2 4 8]"), ("x", "f64[2 4 6 6]"), ("w", "f64[5 4 3]")))
+_kernel_2d, _channels = tensor("w", "f64[5 4 3 3]"), tensor("w", "f64[4 1]")
+_rows = (unfold(_line, 2, 3, 1), unfold(_line, 2, 3, 2))
+_windows = tuple(unfold(unfold(_image, 2, 3, n), 4, 3, n) for n in (1, 2))
+ONE_LEFT = tuple(einsum("ncst,oct->nos", rows, _kernel) for rows in _rows)
+ONE_RIGHT = tuple(einsum("oct,ncst->nos", _kernel, rows) for rows in _rows)
+TWO_LEFT = tuple(einsum("ncsatb,ocab->nost", both, _kernel_2d) for both in _windows)
+TWO_RIGHT = tuple(einsum("ocab,ncsatb->nost", _kernel_2d, both) for both in _windows)
+SHIFTED = Broadcast("multiply")(slice_axis(_line, 2, 1, 6), _channels)
+_GRID = Concat(1)(
+    *(stride(apply(Slice((0, 0, i, j), (None,) * 4), _image), (1, 1, 2, 2)) for j in (0, 1) for i in (0, 1))
+)
+_focus = Conv((1, 1), (1, 1), (1, 1), (1, 1))
+GRID = (_focus(_GRID, tensor("w", "f64[5 16 3 3]")),)
+GRID_BIASED = (_focus(_GRID, tensor("w", "f64[5 16 3 3]"), tensor("b", "f64[5]")),)
+_mix = Conv((1, 1), (0, 0), (0, 0), (1, 1))
+_grown = tuple(Resize((2, 3), (9, 4), mode)(_image) for mode in ("nearest", "linear", "cubic"))
+RESIZED = tuple(_mix(grown, tensor("w", "f64[5 4 1 1]")) for grown in _grown)
+RESIZED_BIASED = tuple(_mix(grown, tensor("w", "f64[5 4 1 1]"), tensor("b", "f64[5]")) for grown in _grown)
+
 # fmt: off
 LAWS = table("windows",
-    one("windows of one axis in a contraction (left)",   e(u(x), w),     conv_1d),
-    one("windows of one axis in a contraction (right)",  e(w, u(x)),     lambda e, u, x, w: conv_1d(other(e), u, x, w)),
-    one("windows of two axes in a contraction (left)",   e(v(u(x)), w),  conv_2d),
-    one("windows of two axes in a contraction (right)",  e(w, v(u(x))),  lambda e, u, v, x, w: conv_2d(other(e), u, v, x, w)),
-    one("a shifted slice times a number a channel",      m(s(x), w),     one_tap, facts=constant(w)),
+    one("windows of one axis in a contraction (left)",   e(u(x), w),     conv_1d, like=ONE_LEFT),
+    one("windows of one axis in a contraction (right)",  e(w, u(x)),     lambda e, u, x, w: conv_1d(other(e), u, x, w), like=ONE_RIGHT),
+    one("windows of two axes in a contraction (left)",   e(v(u(x)), w),  conv_2d, like=TWO_LEFT),
+    one("windows of two axes in a contraction (right)",  e(w, v(u(x))),  lambda e, u, v, x, w: conv_2d(other(e), u, v, x, w), like=TWO_RIGHT),
+    one("a shifted slice times a number a channel",      m(s(x), w),     one_tap, facts=constant(w), like=SHIFTED),
     one("convolutions of one operand",                   c(x, w) + c(x, y), one_convolution),
-    one("parts of a grid, convolved",                    c(k(*_PARTS), w),    focus, facts=constant(w)),
-    one("parts of a grid, convolved with a bias",        c(k(*_PARTS), w, b), focus, facts=constant(w)),
-    one("a convolution of a resized image",              c(z(x), w),     resized_after),
-    one("a biased convolution of a resized image",       c(z(x), w, b),  resized_after),
+    one("parts of a grid, convolved",                    c(k(*_PARTS), w),    focus, facts=constant(w), like=GRID),
+    one("parts of a grid, convolved with a bias",        c(k(*_PARTS), w, b), focus, facts=constant(w), like=GRID_BIASED),
+    one("a convolution of a resized image",              c(z(x), w),     resized_after, like=RESIZED),
+    one("a biased convolution of a resized image",       c(z(x), w, b),  resized_after, like=RESIZED_BIASED),
 )
 # fmt: on

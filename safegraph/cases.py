@@ -15,6 +15,7 @@ import numpy as np
 
 from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived.base import Derived, randomly
+from safegraph.derived.shape import Concat
 from safegraph.dims import Dim, Shape, Size, assuming, holds, size, substitute
 from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import SafeGraphError
@@ -510,7 +511,7 @@ def _idle(op: Op, rng: np.random.Generator) -> Op:
 
 def _meant_for(cls: type[Op], operands: Sequence[Value]) -> bool:
     """Derived ops that compute are for floats, and for what their examples have."""
-    if cls.moves or not issubclass(cls, Derived):
+    if cls.moves or cls is Concat or not issubclass(cls, Derived):
         return True
     known = {t.dtype for _, types in _examples(cls) for t in types}
     return all(is_float(v.dtype) or v.dtype in known for v in operands)

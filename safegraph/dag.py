@@ -30,7 +30,7 @@ class Tensor:
     """A leaf of a graph.
 
     `input` is known at run time, `parameter` is learnable, `buffer` is not but can change at run
-    time, `const` cannot change.  Data is an array, or a function that reads it when it is asked for.
+    time, `const` cannot change.  Data is an array, or a function that reads it when asked for.
     """
 
     name: str
@@ -131,7 +131,7 @@ class SafeDAG:
         return f"node {node.name}" + (f" ({node.where})" if node.where else "")
 
     def validate(self) -> list[str]:
-        """All problems of the graph: none for a sound one.  Also reads the data, and finds NaN weights."""
+        """All problems of the graph, none for a sound one; reads the data and finds NaN weights."""
         problems = []
         for t in self.tensors.values():
             if t.kind == "input":
@@ -235,7 +235,7 @@ class SafeDAG:
         return values
 
     def expand(self, keep: Callable[[Op], bool] | None = None) -> SafeDAG:
-        """The same graph in core ops only.  Opaque ops stay, and derived ones that `keep` is for."""
+        """The same graph in core ops; Opaque ops stay, and derived ones that `keep` is for."""
         values = {t.name: tensor(t.name, t.type) for t in self.tensors.values()}
         done: dict[Value, Value] = {v: v for v in values.values()}
         for node in self:
@@ -245,11 +245,12 @@ class SafeDAG:
         return SafeDAG.from_values(outputs, list(self.tensors.values()), name=self.name)
 
     def bind(self, sizes: Mapping[str, int | Dim]) -> SafeDAG:
-        """The same graph with values for free sizes; raises ShapeError for a name it does not have."""
+        """The same graph with values for free sizes; ShapeError for a name it does not have."""
         unknown = [n for n in sizes if n not in self.sizes]
         if unknown:
             raise ShapeError(
-                f"{self.name} has no free size {', '.join(unknown)}; it has {', '.join(self.sizes) or 'none'}"
+                f"{self.name} has no free size {', '.join(unknown)}; "
+                f"it has {', '.join(self.sizes) or 'none'}"
             )
         self._check_assumptions(sizes)
         return SafeDAG(
@@ -283,8 +284,8 @@ class SafeDAG:
     def evaluate(self, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
         """The outputs on NumPy arrays: inputs by position or by name, results by name.
 
-        Free sizes are taken from the shapes of the inputs.  Raises ShapeError where those do not fit
-        and UnsupportedError where an op is unknown.
+        Free sizes are taken from the shapes of the inputs.  Raises ShapeError where those do not
+        fit and UnsupportedError where an op is unknown.
         """
         self.require_known("cannot evaluate")
         given, sizes = self.match(*arrays, **named)
@@ -371,7 +372,7 @@ class SafeDAG:
         return read(text)
 
     def save(self, path: str | Path) -> None:
-        """Write the native file (`.safegraph`: a zip of the text form and safetensors), whole or not at all."""
+        """Write the native file (`.safegraph`: a zip of text and tensors), whole or not at all."""
         from safegraph.store import save
 
         save(self, path)
@@ -396,8 +397,8 @@ class SafeDAG:
     def from_torchscript(cls, source: Any, inputs: Any = None) -> SafeDAG:
         """The graph of a TorchScript module or file.
 
-        `inputs` are example tensors, or types as text (`["f32[batch 3 224 224]"]`); without them the
-        shapes recorded by the trace are used, and after loading a file they are inferred.
+        `inputs` are example tensors, or types as text (`["f32[batch 3 224 224]"]`); without them
+        the shapes recorded by the trace are used, and after loading a file they are inferred.
         """
         from safegraph.verbs import from_torchscript
 
@@ -445,9 +446,7 @@ class SafeDAG:
         return refine(self, **options)
 
 
-def _expanded(
-    value: Value, done: dict[Value, Value], keep: Callable[[Op], bool] | None
-) -> Value:
+def _expanded(value: Value, done: dict[Value, Value], keep: Callable[[Op], bool] | None) -> Value:
     """A value in core ops; `done` maps values to their expansions and grows."""
     alias: dict[Value, Value] = {}  # a derived value -> its definition on expanded operands
     stack = [value]
@@ -473,8 +472,8 @@ def _expanded(
 def _duplicates(tensors: Sequence[Tensor], nodes: Sequence[Node]) -> list[str]:
     seen: set[str] = set()
     twice: dict[str, None] = {}
-    for item in (*tensors, *nodes):
-        if item.name in seen:
-            twice[item.name] = None
-        seen.add(item.name)
+    for name in (*(t.name for t in tensors), *(n.name for n in nodes)):
+        if name in seen:
+            twice[name] = None
+        seen.add(name)
     return [f"the name {n} is used twice" for n in twice]

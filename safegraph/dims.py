@@ -1,4 +1,4 @@
-"""Sizes: integers, and SymPy expressions over named positive integers.  The one file that knows SymPy.
+"""Sizes: integers, and SymPy expressions over named positive integers.  No other file knows SymPy.
 
 A size (`Dim`) is an `int`, or a `Size`: an interned expression, so that equal sizes are one object.
 Every operation is memoised on the identity of its operands: a model asks for the same few hundred
@@ -339,7 +339,7 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
 
 
 def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
-    """The number, when every free size has a value; raises ShapeError naming those that lack one."""
+    """The number, when every free size has a value; ShapeError naming those that lack one."""
     result = substitute(dim, values)
     if isinstance(result, int):
         return result

@@ -1,4 +1,4 @@
-"""Element types, by short names: `f32`, `i64`, `bool`, ...; NumPy's, with ml_dtypes for bf16 and fp8."""
+"""Element types, by short names: `f32`, `i64`, ...; NumPy's, with ml_dtypes for bf16 and fp8."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class Interned(type):
     def __call__(cls, *args: Any, **kwargs: Any):  # no return type: checkers then read __init__
         new = super().__call__(*args, **kwargs)
         # repr tells 1 from 1.0 and True, and NaN from nothing else
-        key = (cls, repr([getattr(new, f.name) for f in fields(cls)]))
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        key = (cls, repr([getattr(new, name) for name in names]))
         found = _INTERNED.get(key)
         if found is None:
             object.__setattr__(new, "id", len(_BY_ID))
@@ -192,7 +193,7 @@ class Op(metaclass=_OpMeta):
     @property
     def spec(self) -> dict[str, Any]:
         """The fields by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def type(self, *operands: TensorType) -> TensorType:
         """The type of the result; raises ShapeError naming the op, its spec and the operands."""

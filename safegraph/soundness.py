@@ -424,7 +424,8 @@ def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> n
         op: Op = v.op.bind(sizes)
         op.type(*(o.type.bind(sizes) for o in v.operands))
         with np.errstate(all="ignore"):
-            done[v] = np.asarray(op.run(*(done[o] for o in v.operands)))
+            # NumPy's pow rounds otherwise where memory is strided: every value gets its own
+            done[v] = np.asarray(op.run(*(done[o] for o in v.operands)), order="C")
     return done[value]
 
 

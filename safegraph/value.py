@@ -47,7 +47,7 @@ _VALUES: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
 
 
 class Value:
-    """An op applied to values (`op` and `operands`), or a named leaf (`op` is None); with a type."""
+    """An op applied to values (`op`, `operands`), or a named leaf (`op` is None); with a type."""
 
     __slots__ = ("__weakref__", "name", "op", "operands", "type")
 
@@ -379,13 +379,8 @@ def reshape(x: Value, shape: Sequence[Dim]) -> Value:
     target = _fill_wildcard(x, tuple(shape))
     runs, factors = regroup(x.shape, target)
     grouped = group(x, [n for n in runs if n]) if any(runs) else x
-    if any(n == 0 for n in runs):  # axes that come from nothing: all 1
-        at, places = 0, []
-        for n, f in zip(runs, factors, strict=True):
-            if n == 0:
-                places.append(at)
-            at += 1
-        grouped = unsqueeze(grouped, places)
+    # axes that come from nothing are all 1
+    grouped = unsqueeze(grouped, [i for i, n in enumerate(runs) if n == 0])
     empty = [i for i, f in enumerate(factors) if not f]
     if empty:
         grouped = squeeze(grouped, empty)
@@ -417,7 +412,9 @@ def regroup(old: Shape, new: Shape) -> tuple[list[int], list[tuple[Dim, ...]]]:
     factors: list[tuple[Dim, ...]] = []
     i = j = 0
     while i < len(old) or j < len(new):
-        a, b, left, right = i, j, 1, 1
+        a, b = i, j
+        left: Dim = 1
+        right: Dim = 1
         left, i = (old[i], i + 1) if i < len(old) else (1, i)
         right, j = (new[j], j + 1) if j < len(new) else (1, j)
         if a == i or b == j:  # one side has ended: the rest is all 1
@@ -437,7 +434,7 @@ def regroup(old: Shape, new: Shape) -> tuple[list[int], list[tuple[Dim, ...]]]:
 
 
 def _smaller(a: Dim, b: Dim) -> bool | None:
-    """Should the left side grow?  True where a < b; for free sizes, where b is not what is missing."""
+    """Should the left side grow?  True where a < b; for free sizes, where b is not missing."""
     from safegraph.dims import at_least, divide
 
     if at_least(b, a + 1):

@@ -52,7 +52,7 @@ def exported(name: str) -> SafeDAG:
     onnx = pytest.importorskip("onnx")
     file = io.BytesIO()
     model, inputs = case(name).model(), case(name).inputs()
-    torch.onnx.export(model, inputs, file, dynamo=False, opset_version=17)  # type: ignore[arg-type]
+    torch.onnx.export(model, inputs, file, dynamo=False, opset_version=17)
     return SafeDAG.from_onnx(onnx.load_from_string(file.getvalue()))
 
 

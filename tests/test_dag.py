@@ -17,7 +17,7 @@ n = size("n")
 
 
 def leaf(name: str, type_: str, kind: str = "input", data: object = None) -> Tensor:
-    return Tensor(name, kind, parse_type(type_), data)  # type: ignore[arg-type]
+    return Tensor(name, kind, parse_type(type_), data)
 
 
 @pytest.fixture

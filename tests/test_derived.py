@@ -147,7 +147,7 @@ def test_drawn_specs_fit(cls: type[Derived]) -> None:
     for _, text in cls.examples:
         types = types_of(text.replace("bool", "f32") if cls is d.Broadcast else text)
         for _ in range(5):
-            drawn = cls.draw(RNG, *(t.shape for t in types))  # type: ignore[arg-type]
+            drawn = cls.draw(RNG, *(t.shape for t in types))
             if drawn is None:
                 continue
             count += 1

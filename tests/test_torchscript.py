@@ -697,7 +697,7 @@ def test_foreign_files(tmp_path: Path):
 
 def test_a_module_that_is_not_traced():
     with pytest.raises(FormatError, match=r"torch\.jit\.trace"):
-        from_torchscript(nn.Linear(4, 2))  # type: ignore[arg-type]
+        from_torchscript(nn.Linear(4, 2))
 
 
 @pytest.mark.parametrize("inputs", [[A, A], [3], "f32[2 3"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,8 @@ def _settle(module: nn.Module) -> None:
 
 class Block(nn.Module):
     """A decoder layer: causal attention, written by hand or fused, and a feed-forward network."""
+
+    mask: Tensor
 
     def __init__(self, width: int, heads: int, length: int, fused: bool) -> None:
         super().__init__()
@@ -145,7 +148,7 @@ def traced(name: str) -> tuple[torch.jit.ScriptModule, Tensor]:
     """A model in evaluation mode, traced without gradients, and its example input."""
     make, example = MODELS[name]
     torch.manual_seed(0)
-    model = make().eval()
+    model: Any = make().eval()
     if name in ("resnet18", "mobilenet_v2"):
         _settle(model)
     if name == "vit_b_16":  # whose last layer starts as zeros

@@ -129,8 +129,10 @@ def _at(place: Dim, size: Dim, lower: int = 0, upper: Dim | None = None) -> Dim:
 def _gather(n: Call, x: Value, indices: Value) -> Value:
     axis = n.attribute("axis", 0)
     at = n.known(1)
-    if at is not None and at.values.ndim == 2 and (windows := _windows(x, axis % x.rank, at.values)):
-        return windows
+    if at is not None and at.values.ndim == 2:
+        windows = _windows(x, axis % x.rank, at.values)
+        if windows is not None:
+            return windows
     if at is None or at.values.ndim:
         return apply(Gather(axis), x, indices)
     place = at.values.item()
@@ -144,7 +146,8 @@ def _windows(x: Value, axis: int, at: np.ndarray) -> Value | None:
     at = at.astype(np.int64)
     exchanged = at.shape[0] < at.shape[1]  # the shorter side is the window
     grid = at.T if exchanged else at
-    first, step, dilation = int(grid[0, 0]), int(grid[1, 0] - grid[0, 0]), int(grid[0, 1] - grid[0, 0])
+    first = int(grid[0, 0])
+    step, dilation = int(grid[1, 0]) - first, int(grid[0, 1]) - first
     windows, window = grid.shape
     line = first + np.arange(windows)[:, None] * step + np.arange(window)[None] * dilation
     if first < 0 or step < 1 or dilation < 1 or not np.array_equal(grid, line):

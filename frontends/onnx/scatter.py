@@ -114,14 +114,14 @@ def _top_k_out(w: Writer, slot: Slot, op: TopK, x: Slot) -> ir.Value | None:
     return outputs[1 if op.result == "places" else 0]
 
 
-ROWS_IN = {
+ROWS_IN: dict[str, Any] = {
     "GatherND": _gather_nd,
     "ScatterND": _scatter_nd,
     "ScatterElements": _scatter_elements,
     "Scatter": _scatter_elements,
     "TopK": _top_k,
 }
-ROWS_OUT = {
+ROWS_OUT: dict[Any, Any] = {
     GatherNd: _gather_nd_out,
     ScatterNd: _scatter_nd_out,
     ScatterElements: _scatter_elements_out,

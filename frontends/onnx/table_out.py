@@ -16,9 +16,8 @@ from safegraph.frontends.onnx import (
     scatter,
     windows_out,
 )
-from safegraph.op import Op
 
-TABLE: dict[type[Op], Callable[..., Any]] = {
+TABLE: dict[Any, Callable[..., Any]] = {
     **pointwise_out.ROWS,
     **windows_out.ROWS,
     **movement_out.ROWS,

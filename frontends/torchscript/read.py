@@ -382,7 +382,7 @@ class Reader:
         base = kind.partition("::")[2].strip("_")
         results = list(found) if several else [found]
         # what nothing uses is no node; a graph's results are used by it
-        used = [not several or bool(o.uses()) for o in node.outputs()]
+        used = [not several or _is_used(o) for o in node.outputs()]
         return [
             self._emitted(r, base, where, done) if u else r
             for r, u in zip(results, used, strict=True)
@@ -512,6 +512,20 @@ def _contains_values(found: Any) -> bool:
     if isinstance(found, list | tuple):
         return any(map(_contains_values, found))
     return isinstance(found, Value)
+
+
+def _is_used(value: Any) -> bool:
+    """Does anything use it?  Put into a tuple that is only taken apart, its place there tells."""
+    pending = [value]
+    while pending:
+        for use in pending.pop().uses():
+            if use.user.kind() != "prim::TupleConstruct":
+                return True
+            for later in use.user.output().uses():
+                if later.user.kind() != "prim::TupleUnpack":
+                    return True
+                pending.append(list(later.user.outputs())[use.offset])
+    return False
 
 
 def _told(condition: Value | Size) -> str:

@@ -390,11 +390,29 @@ def _attention(
 
 def _multi_head(
     q: Value, k: Value, w: Value, width: int, heads: int,
-    in_w: Value, in_b: Any, out_w: Value, out_b: Any, mask: Any, need_weights: bool,
+    in_w: Value, in_b: Any, out_w: Value, out_b: Any, mask: Any = None,
+    need_weights: bool = True, average: bool = True,
 ) -> Any:  # fmt: skip
-    if mask is not None or need_weights or in_b is None or out_b is None:
+    if mask is not None or in_b is None or out_b is None:
         return NotImplemented
-    return [apply(MultiHead(heads), q, k, w, in_w, in_b, out_w, out_b), None]
+    found = apply(MultiHead(heads), q, k, w, in_w, in_b, out_w, out_b)
+    return [found, _head_weights(q, k, heads, in_w, in_b, average) if need_weights else None]
+
+
+def _head_weights(
+    q: Value, k: Value, heads: int, in_w: Value, in_b: Value, average: bool
+) -> Value:
+    """What multi-head attention weighs each element by: n l s, or n heads l s."""
+    width = q.shape[-1]
+    parts = []
+    for i, x in enumerate((q, k)):
+        w, b = (v.slice_axis(p, 0, i * width, (i + 1) * width) for p in (in_w, in_b))
+        split = v.ungroup(apply(Linear(), x, w, b), [(-1,), (-1,), (heads, -1)])
+        parts.append(v.permute(split, (0, 2, 1, 3) if i == 0 else (0, 2, 3, 1)))
+    scale = known(width, "the features of a query") // heads
+    scores = binary("multiply", apply(Matmul(), *parts), scale**-0.5)
+    weights = apply(Softmax(3), scores)
+    return v.reduce(weights, [1], "mean", keep=False) if average else weights
 
 
 def _encoder_layer(

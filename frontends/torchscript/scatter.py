@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from safegraph import value as v
-from safegraph.derived.einsum import Einsum
+from safegraph.derived.einsum import Einsum, Matmul
 from safegraph.derived.index import Gather, GatherElements
 from safegraph.derived.pointwise import Abs, Sqrt, Where
 from safegraph.derived.scatter import GatherNd, ScatterElements, ScatterNd, TopK
-from safegraph.derived.shape import Expand
-from safegraph.dims import Dim
+from safegraph.derived.shape import Concat, Expand
+from safegraph.dims import Dim, at_least
 from safegraph.dtypes import is_integer
 from safegraph.frontends.torchscript.rows import as_type, binary
 from safegraph.frontends.torchscript.site import Site, text
@@ -20,6 +20,8 @@ from safegraph.op import axis_of
 from safegraph.value import Value, apply
 
 COMBINING = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum"}
+MOST_SUBTRACTED = 25
+"""Of how many points at most torch's `cdist` takes differences; a free number counts as more."""
 
 # -- places ---------------------------------------------------------------------------------------
 
@@ -174,9 +176,30 @@ def _bilinear(a: Value, b: Value, w: Value, bias: Value | None = None) -> Value:
     return found if bias is None else binary("add", found, bias)
 
 
-def _cdist(a: Value, b: Value, p: float = 2, compute_mode: Any = None) -> Any:
+def _cdist(a: Value, b: Value, p: float = 2, compute_mode: int | None = None) -> Any:
+    few = at_least(MOST_SUBTRACTED, a.shape[-2]) and at_least(MOST_SUBTRACTED, b.shape[-2])
+    if p == 2 and (compute_mode == 1 or (not compute_mode and not few)):
+        return _euclidean(a, b)
     apart = binary("subtract", v.unsqueeze(a, [a.rank - 1]), v.unsqueeze(b, [b.rank - 2]))
     return _distance(apart, p, keep=False)
+
+
+def _euclidean(a: Value, b: Value) -> Value:
+    """Distances by one product, as torch takes them for many points: a² - 2ab + b².
+
+    The rows (-2a, a², 1) and (b, 1, b²) are what it multiplies, here as there.
+    """
+
+    def joined(*parts: Value) -> Value:
+        return apply(Concat(parts[0].rank - 1), *parts)
+
+    def square(x: Value) -> Value:
+        return v.reduce(binary("multiply", x, x), [x.rank - 1], "sum")
+
+    left = joined(binary("multiply", a, -2.0), square(a), v.full(1, (*a.shape[:-1], 1), a.dtype))
+    right = joined(b, v.full(1, (*b.shape[:-1], 1), b.dtype), square(b))
+    turned = v.permute(right, [*range(b.rank - 2), b.rank - 1, b.rank - 2])
+    return apply(Sqrt(), binary("maximum", apply(Matmul(), left, turned), 0.0))
 
 
 def _distance(apart: Value, p: float, *, keep: bool) -> Any:

@@ -23,8 +23,8 @@ from safegraph.errors import BindingError, OutputError, ShapeError, UnsupportedE
 from safegraph.frontends.torchscript.site import Site, text
 from safegraph.frontends.torchscript.state import build
 from safegraph.frontends.torchscript.table_out import expression
-from safegraph.frontends.torchscript.unknown import FORMAT
 from safegraph.frontends.torchscript.types import INPUT_TYPES
+from safegraph.frontends.torchscript.unknown import FORMAT
 from safegraph.op import TensorType
 from safegraph.ops import Opaque
 from safegraph.value import walk

@@ -80,7 +80,7 @@ class Derived(Op, abstract=True):
         return evaluate([result], dict(zip(leaves, arrays, strict=True)))[0]
 
     def work(self, *types: TensorType) -> Work:
-        leaves, result = self.trace(*types)
+        _, result = self.trace(*types)
         inner = (v for v in walk([result]) if v.op is not None)
         return reduce(
             Work.__add__,
@@ -126,7 +126,7 @@ class Derived(Op, abstract=True):
                     pools[type(value)][value] = None
         by_name = {"bool": bool, "int": int, "Dim": int, "float": float, "str": str}
         choices: list[list[Any]] = []
-        for f in fields(cls):  # type: ignore[arg-type]
+        for f in fields(cls):
             kind = str(f.type).removesuffix(" | None")  # annotations are text here
             choices.append([None] * (str(f.type) != kind) + list(pools[by_name.get(kind, tuple)]))
         for values in product(*choices):

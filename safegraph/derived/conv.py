@@ -102,7 +102,6 @@ class Conv(Derived):
             tuple(int(d) for d in rng.integers(1, 3, rank)), before, after, dilations, groups
         )
 
-
     @classmethod
     def proposals(
         cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
@@ -171,7 +170,6 @@ class ConvTranspose(Derived):
         )
         return cls(strides, edge, randomly(rng, (none, edge)), ones, groups, extra)
 
-
     @classmethod
     def proposals(
         cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
@@ -184,7 +182,9 @@ class ConvTranspose(Derived):
         groups = divide(result.shape[1], w.shape[1]) if fits else None
         if len(folds) != rank or not isinstance(groups, int):
             return
-        before, after, extra = [], [], []
+        before: list[Any] = []
+        after: list[int] = []
+        extra: list[int] = []
         for i, op in enumerate(folds, start=2):
             whole = (x.shape[i] - 1) * op.step + (w.shape[i] - 1) * op.dilation + 1
             first = next((c.starts[i] for c in cuts if c.starts[i] != 0), 0)
@@ -228,11 +228,11 @@ def unfold_spatial(
 class Windows:
     """What the ops of a definition say of windows on spatial axes, an entry for each axis."""
 
-    window: tuple[Dim, ...]
-    strides: tuple[Dim, ...]
-    dilations: tuple[Dim, ...]
-    before: tuple[Dim, ...]
-    after: tuple[Dim, ...]
+    window: tuple[Any, ...]
+    strides: tuple[Any, ...]
+    dilations: tuple[Any, ...]
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
 
 
 def read_windows(specs: Sequence[Op], rank: int) -> Windows | None:

@@ -139,7 +139,7 @@ class Einsum(Derived):
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...], y: tuple[int, ...]) -> Einsum:
         left = tuple(range(len(x)))
-        free = {i for i in left}
+        free = set(left)
         right = []
         for d in y:
             shared = [i for i in free if x[i] == d]
@@ -199,7 +199,7 @@ class Matmul(Derived):
         row, column = x.rank == 1, y.rank == 1
         a = unsqueeze(x, [0]) if row else x
         b = unsqueeze(y, [1]) if column else y
-        # An axis that one operand lacks, or has as 1, is no label of that operand: nothing is repeated.
+        # An axis that one operand lacks, or has as 1, is no label of it: nothing is repeated.
         batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
         a, left = _batch_labels(a, batch)
         b, right = _batch_labels(b, batch)
@@ -358,7 +358,8 @@ Einsum.examples = ((Einsum.of("bij,bjk->bik"), "f32[2 3 4], f32[2 4 5]"),)
 Matmul.examples = tuple(
     (Matmul(), types)
     for types in (
-        "f32[3 4], f32[4 5]", "f32[2 3 4], f32[2 4 5]", "f32[2 3 4], f32[4 5]", "f32[2 6 3 4], f32[6 4 5]", "f32[4], f32[4 5]",
+        "f32[3 4], f32[4 5]", "f32[2 3 4], f32[2 4 5]", "f32[2 3 4], f32[4 5]",
+        "f32[2 6 3 4], f32[6 4 5]", "f32[4], f32[4 5]",
     )
 )  # fmt: skip
 Linear.examples = ((Linear(), "f32[2 3 4], f32[5 4]"), (Linear(), "f32[2 3 4], f32[5 4], f32[5]"))

@@ -204,7 +204,7 @@ class LocalResponseNorm(Derived):
     def proposals(
         cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
     ) -> Iterator[LocalResponseNorm]:
-        numbers = [op.value for op in specs if isinstance(op, Scalar)]
+        numbers: list[Any] = [op.value for op in specs if isinstance(op, Scalar)]
         sizes = [op.window for op in specs if isinstance(op, Unfold) and isinstance(op.window, int)]
         for size, rate, bias, beta in product(sizes, numbers, numbers, numbers):
             # rate is alpha/size, rounded: of the numbers that give it, the shortest

@@ -55,14 +55,13 @@ class MaxPool(Derived):
         window, strides, before, after = drawn
         return cls(window, strides, before, after, (1,) * len(window))
 
-
     @classmethod
     def proposals(
         cls, specs: Sequence[Op], operands: Sequence[Value], result: Value
     ) -> Iterator[MaxPool]:
         for rank in range(1, operands[0].rank + 1):
             if found := read_windows(specs, rank):
-                yield cls(found.window, found.strides, found.before, found.after, found.dilations)  # type: ignore[arg-type]
+                yield cls(found.window, found.strides, found.before, found.after, found.dilations)
 
 
 class AvgPool(Derived):
@@ -127,7 +126,6 @@ class AvgPool(Derived):
         rounded = tuple(min(s, w) - 1 for w, s in zip(window, strides, strict=True))
         extra = randomly(rng, (rounded, (0,) * len(rounded)))
         return cls(window, strides, before, after, extra, randomly(rng, (False, True)))
-
 
     @classmethod
     def proposals(

@@ -72,7 +72,7 @@ class Concat(Derived):
     axis: int
 
     def define(self, *xs: Value) -> Value:
-        """The sum of the operands, each padded with zeros to the full size; pads of True for bool."""
+        """The sum of the operands, each padded with zeros to the full size (bool: the maximum)."""
         if not xs:
             raise ShapeError("nothing to concatenate")
         axis = axis_of(self.axis, xs[0].rank)
@@ -161,7 +161,7 @@ class Tile(Derived):
         return v.group(many, [2] * x.rank) if x.rank else many
 
     def run(self, x: Any) -> Any:
-        return np.tile(x, self.counts)
+        return np.tile(x, self.counts)  # type: ignore[arg-type]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Tile:

@@ -61,7 +61,7 @@ class Group(Movement):
         return tuple(product(next(axes) for _ in range(n)) for n in self.runs)
 
     def run(self, x: Any) -> Any:
-        return np.reshape(x, self.shape(x.shape))  # type: ignore[arg-type]
+        return np.reshape(x, self.shape(x.shape))
 
     def inverse(self, x: Shape) -> Ungroup:
         axes = iter(x)
@@ -103,7 +103,7 @@ class Ungroup(Movement):
         return tuple(found)
 
     def run(self, x: Any) -> Any:
-        return np.reshape(x, self.shape(x.shape))  # type: ignore[arg-type]
+        return np.reshape(x, self.shape(x.shape))
 
     def inverse(self, x: Shape) -> Group:
         return Group(tuple(len(f) for f in self.factors))
@@ -219,7 +219,7 @@ class Interleave(Movement):
         return tuple((d - 1) * s + 1 for d, s in zip(x, self.steps, strict=True))
 
     def run(self, x: Any) -> Any:
-        out = np.full(self.shape(x.shape), self.fill, x.dtype)  # type: ignore[arg-type]
+        out = np.full(self.shape(x.shape), self.fill, x.dtype)
         out[tuple(slice(None, None, s) for s in self.steps)] = x
         return out
 
@@ -280,10 +280,10 @@ class Slice(Movement):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Slice:
-        ends = [sorted(int(v) for v in rng.integers(0, d + 1, 2)) for d in x]
+        drawn = [sorted(int(v) for v in rng.integers(0, d + 1, 2)) for d in x]
         ends = [
             (0, d) if a == b or rng.random() < 0.3 else (a, b)
-            for (a, b), d in zip(ends, x, strict=True)
+            for (a, b), d in zip(drawn, x, strict=True)
         ]
         return cls(
             tuple(a for a, _ in ends),
@@ -306,8 +306,8 @@ class Pad(Movement):
         return tuple(a + d + b for a, d, b in zip(self.before, x, self.after, strict=True))
 
     def run(self, x: Any) -> Any:
-        out = np.full(self.shape(x.shape), self.fill, x.dtype)  # type: ignore[arg-type]
-        out[tuple(slice(a, a + d) for a, d in zip(self.before, x.shape, strict=True))] = x  # type: ignore[misc]
+        out = np.full(self.shape(x.shape), self.fill, x.dtype)
+        out[tuple(slice(a, a + d) for a, d in zip(self.before, x.shape, strict=True))] = x
         return out
 
     def inverse(self, x: Shape) -> Slice:
@@ -381,10 +381,10 @@ class Unfold(Movement):
         return (*x[:axis], windows, self.window, *x[axis + 1 :])
 
     def run(self, x: Any) -> Any:
-        windows = self.shape(x.shape)[self.axis]
-        index = (
-            np.arange(windows)[:, None] * self.step + np.arange(self.window)[None] * self.dilation
-        )  # type: ignore[call-overload]
+        windows, step, window, dilation = map(
+            int, (self.shape(x.shape)[self.axis], self.step, self.window, self.dilation)
+        )
+        index = np.arange(windows)[:, None] * step + np.arange(window)[None] * dilation
         return np.take(x, index, axis=self.axis)
 
     def inverse(self, x: Shape) -> Fold | None:
@@ -432,13 +432,13 @@ class Fold(Movement):
         )
 
     def run(self, x: Any) -> Any:
-        out = np.zeros(self.shape(x.shape), x.dtype)  # type: ignore[arg-type]
+        out = np.zeros(self.shape(x.shape), x.dtype)
         front = (slice(None),) * self.axis
         windows, window = x.shape[self.axis], x.shape[self.axis + 1]
         for j in range(window):
             first = j * self.dilation
             stop = first + (windows - 1) * self.step + 1
-            out[(*front, slice(first, stop, self.step))] += x[(*front, slice(None), j)]  # type: ignore[misc]
+            out[(*front, slice(first, stop, self.step))] += x[(*front, slice(None), j)]
         return out
 
     def work(self, x: TensorType) -> Work:

@@ -96,7 +96,7 @@ def _divide(x: Any, y: Any) -> Any:
 BINARY: dict[str, BinaryKind] = {
     "add":      BinaryKind(np.add,      "subtract", unit=0, commutative=True),
     "subtract": BinaryKind(np.subtract, "add",      unit=0),
-    "multiply": BinaryKind(np.multiply, "divide",   unit=1, zero=0, commutative=True, linear=(0, 1)),
+    "multiply": BinaryKind(np.multiply, "divide", unit=1, zero=0, commutative=True, linear=(0, 1)),
     "divide":   BinaryKind(_divide,     "multiply", unit=1, linear=(0,)),
     "pow":      BinaryKind(np.power,    "root",     unit=1, transcendental=True),
     "root":     BinaryKind(_root,       "pow",      unit=1, transcendental=True),
@@ -132,7 +132,7 @@ class Unary(Pointwise):
         return "bool" if self.kind == "is_nan" else x
 
     @property
-    def linear(self) -> tuple[int, ...]:  # type: ignore[override]
+    def linear(self) -> tuple[int, ...]:
         """Only the sign change is linear."""
         return (0,) if self.kind == "neg" else ()
 
@@ -210,12 +210,12 @@ class Binary(Pointwise):
         return "bool" if BINARY[self.kind].boolean else found
 
     @property
-    def linear(self) -> tuple[int, ...]:  # type: ignore[override]
+    def linear(self) -> tuple[int, ...]:
         """Products are linear in each operand, quotients in the first."""
         return BINARY[self.kind].linear
 
     @property
-    def commutative(self) -> bool:  # type: ignore[override]
+    def commutative(self) -> bool:
         """f(x, y) = f(y, x)"""
         return BINARY[self.kind].commutative
 

@@ -43,7 +43,7 @@ class Reduce(Op):
         return x
 
     @property
-    def linear(self) -> tuple[int, ...]:  # type: ignore[override]
+    def linear(self) -> tuple[int, ...]:
         """Sums and means are linear."""
         return (0,) if self.kind in ("sum", "mean") else ()
 
