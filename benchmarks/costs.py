@@ -2,7 +2,7 @@
 
     python -m benchmarks.costs                      # all that needs no other tool
     python -m benchmarks.costs models symbolic bytes peak conventions files speed
-    python -m benchmarks.costs conventions --jax PYTHON --tools FOLDER
+    python -m benchmarks.costs conventions speed --jax PYTHON --tools FOLDER
     python -m benchmarks.costs files FOLDER_OR_FILE ...
 
 XLA's count is that of `benchmarks.cost_jax` as recorded, or runs again in an environment with jax:
@@ -259,30 +259,77 @@ def _onnx_files(given: list[Path], folder: Path) -> Iterator[Path]:
             yield path
 
 
-def speed() -> None:
-    """How long it takes."""
+def speed(tools: str | None) -> None:
+    """How long it takes, and how long the others take on the same models, in the same run."""
     table = Table("what", "seconds", "wanted")
     dag = traced(MODELS["gpt2"])
-    table.add_row("cost of GPT-2 small, free batch and seq", _time(dag.cost), "1")
+    table.add_row("cost of GPT-2 small, free batch and seq", f"{_time(dag.cost):.3f}", "1")
     x = tensor("x", "f32[n 64]")
     y = x
     for _ in range(3_334):
         y = (y.tanh() + x).exp()
     long = SafeDAG.from_values({"y": y})
-    table.add_row(f"cost of a graph of {len(long):,} ops", _time(long.cost), "5")
-    table.add_row("100,000 size operations, 1,000 distinct, 100 floors", _time(_sizes), "2")
-    case = MODELS["resnet50"]
-    model, inputs = case.model(), case.inputs()
-    graph = traced(case)
-    table.add_row("cost of ResNet-50, free batch", _time(graph.cost), "")
+    table.add_row(f"cost of a graph of {len(long):,} ops", f"{_time(long.cost):.3f}", "5")
+    sizes = "100,000 size operations, 1,000 distinct, 100 floors"
+    table.add_row(sizes, f"{_time(_sizes):.3f}", "2")
+    CONSOLE.print(table)
+    if tools:
+        sys.path.append(tools)
+    table = Table(
+        "model, cost counted by", "SafeGraph [s]", "and read [s]", *PEERS, title=PEERS_NOTE
+    )
+    for name in ("resnet50", "mobilenetv2", "gpt2"):
+        case = MODELS[name]
+        ours = _time(traced(case).cost)
+        script = torch.jit.trace(case.model(), case.inputs(), check_trace=False)
+        read = _time(lambda s=script, c=case: SafeDAG.from_torchscript(s, list(c.types)).cost())
+        others = [_beside(ours, prepare, case, bool(tools)) for prepare in PEERS.values()]
+        table.add_row(name, f"{ours:.3f}", f"{read:.3f}", *others)
+    CONSOLE.print(table)
+
+
+def _flop_counter(case: Case) -> Callable[[], Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
-    def torchs() -> None:
+    model, inputs = case.model(), case.inputs()
+
+    def run() -> None:
         with torch.no_grad(), FlopCounterMode(display=False):
             model(*inputs)
 
-    table.add_row("torch's FlopCounterMode on ResNet-50 (runs it)", _time(torchs), "")
-    CONSOLE.print(table)
+    return run
+
+
+def _onnx_tool_loaded(case: Case) -> Callable[[], Any]:
+    model = exported(case)
+    _onnx_tool(model)  # its imports are not its speed
+    return lambda: _onnx_tool(model)
+
+
+def _fvcore_loaded(case: Case) -> Callable[[], Any]:
+    _fvcore(PROBES["F.linear"])
+    return lambda: _fvcore(case)
+
+
+PEERS: dict[str, Callable[[Case], Callable[[], Any]]] = {
+    "FlopCounterMode": _flop_counter,
+    "fvcore": _fvcore_loaded,
+    "onnx-tool": _onnx_tool_loaded,
+}
+PEERS_NOTE = "ours: formulas in the free sizes, of a loaded graph; theirs: numbers for one example"
+
+
+def _beside(
+    ours: float, prepare: Callable[[Case], Callable[[], Any]], case: Case, at_hand: bool
+) -> str:
+    """The seconds of another tool, and how many times ours that is."""
+    if prepare is not _flop_counter and not at_hand:
+        return "not at hand (--tools)"
+    try:
+        theirs = _time(prepare(case))
+    except Exception as error:  # whatever stops one row must not stop the table
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:40]}"
+    return f"{theirs:.3f} ({theirs / ours:.1f}x)"
 
 
 def _sizes() -> None:
@@ -295,10 +342,10 @@ def _sizes() -> None:
             (height // (2 + i))  # 100 floors
 
 
-def _time(function: Callable[[], Any]) -> str:
+def _time(function: Callable[[], Any]) -> float:
     started = time.perf_counter()
     function()
-    return f"{time.perf_counter() - started:.3f}"
+    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -317,8 +364,13 @@ def main() -> None:
         "peak": peak,
         "conventions": lambda: conventions(options.jax, options.tools),
         "files": lambda: files([w for w in options.what if w not in sections]),
-        "speed": speed,
+        "speed": lambda: speed(options.tools),
     }
+    unknown = [w for w in options.what if w not in sections and not Path(w).exists()]
+    if unknown:
+        parser.error(
+            f"{', '.join(unknown)}: no section and no file; sections: {', '.join(sections)}"
+        )
     for name in [w for w in options.what if w in sections] or sections:
         CONSOLE.rule(name)
         sections[name]()

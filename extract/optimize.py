@@ -106,7 +106,8 @@ def optimize(
     program = _Program(egraph, goal, values, given, list(outputs), roots)
     left = max(1.0, budget.seconds - (time.perf_counter() - started))
     chosen = program.choose(left)
-    found, made = program.graph(dag, chosen)
+    with dims.assuming():  # what the graph assumes, its ops assume again
+        found, made = program.graph(dag, chosen)
     after = program.cost(chosen)
     return Optimized(
         found,
@@ -122,7 +123,7 @@ def optimize(
 
 
 def refine(dag: SafeDAG, *, nodes: int | None = None, seconds: float | None = None) -> SafeDAG:
-    """An equal graph in which structure is recognised: the one with the fewest ops that was found."""
+    """An equal graph in which structure is recognised: that with the fewest ops that was found."""
     fewest = Target("structure", inf, inf, inf, inf, 1.0, ops=_Everything(), views=frozenset())
     return optimize(dag, fewest, nodes=nodes, seconds=seconds, phases=REFINING).dag
 
@@ -244,8 +245,8 @@ class _Program:
             if not lacking:
                 raise
             raise ExtractionError(
-                f"{self.goal.name} has no op {', '.join(sorted(lacking))}, and neither a definition "
-                "nor a law replaces it; choose another target, or give this one the op",
+                f"{self.goal.name} has no op {', '.join(sorted(lacking))}, and neither a "
+                "definition nor a law replaces it; choose another target, or give this one the op",
                 error.classes,
             ) from error
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from safegraph.dims import Dim, evaluate
+from safegraph.dims import Dim, assuming, evaluate
 from safegraph.errors import SafeGraphError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Scalar
@@ -50,7 +50,8 @@ class Target:
             return 0.0
         if op.name in self.views:
             return self.launch
-        work = op.work(*operands)
+        with assuming():  # what the op needs of free sizes, its graph has assumed
+            work, reads = op.work(*operands), op.reads(*operands)
 
         def number(dim: Dim) -> float:
             return float(evaluate(dim, sizes))
@@ -60,14 +61,14 @@ class Target:
             + (number(work.elementwise) + number(work.reduce)) / self.elementwise_flops
             + number(work.transcendental) / self.transcendental_flops
         )
-        moved = sum(map(number, op.reads(*operands))) + number(result.nbytes)
+        moved = sum(map(number, reads)) + number(result.nbytes)
         return self.launch + self.ops[op.name] * max(compute, moved / self.bytes)
 
 
 _VIEWS = frozenset(["group", "ungroup", "squeeze", "unsqueeze", "reshape", "scalar"])
 _COPIES = """
-    permute slice stride pad repeat expand concat index tile gather gather_elements gather_nd iota
-    interleave unfold fold scatter_elements scatter_nd
+    permute slice stride pad pad_mode repeat expand concat index tile gather gather_elements
+    gather_nd iota interleave unfold fold scatter_elements scatter_nd
 """
 _POINTWISE = """
     unary binary cast select broadcast where relu leaky_relu clip sigmoid hard_sigmoid hard_swish

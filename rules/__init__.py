@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safegraph.law import Law
-from safegraph.rules import affine, concat, conv, definitions, einsum, inverse, lowering, movement, pointwise, windows
+from safegraph.rules import (
+    affine,
+    concat,
+    conv,
+    definitions,
+    einsum,
+    inverse,
+    lowering,
+    movement,
+    pointwise,
+    windows,
+)
 
 FAMILIES: dict[str, tuple[Law, ...]] = {
     "inverse": inverse.LAWS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from safegraph.derived.pointwise import Not
@@ -10,8 +11,8 @@ from safegraph.derived.shape import Concat
 from safegraph.dims import at_least
 from safegraph.law import Law, any_of, one, table, variables
 from safegraph.op import Op, TensorType
-from safegraph.ops import Cast, Slice, Unary
-from safegraph.rules.movement import ACTIVATIONS
+from safegraph.ops import Slice
+from safegraph.rules.movement import MAPS
 from safegraph.value import Value, apply, slice_axis, tensor
 
 MOST = 8  # parts
@@ -34,7 +35,7 @@ def _together(count: int) -> tuple[Law, ...]:
     def build(found: dict[str, Any]) -> Value | None:
         axis, parts, whole = found["k"].axis, [found[c.name] for c in cuts], found["x"]
         first, last = parts[0], parts[-1]
-        for before, after in zip(parts, parts[1:], strict=False):
+        for before, after in pairwise(parts):
             if before.stops[axis] != after.starts[axis]:
                 return None
         for part in parts:
@@ -94,7 +95,7 @@ def _laws() -> Iterator[tuple[Law, ...]]:
     for count in range(2, MOST + 1):
         yield _together(count)
         yield _part(count)
-        yield from (_mapped(cls, count) for cls in (Unary, Cast, *ACTIVATIONS))
+        yield from (_mapped(cls, count) for cls in MAPS)
 
 
 LAWS = table("concat", *_laws())

@@ -90,6 +90,8 @@ def fold_affine_before(
     c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
 ) -> Value | None:
     """The same before a convolution: into the input channels of the weight; a term needs no border."""
+    if x.rank != w.rank:
+        return None  # k broadcasts x
     b = zero_if_none(b, w)
     channel = per_channel(k, x.shape[1], w.rank)
     if channel is None or channel.dtype != w.dtype or c.groups != 1:
@@ -257,14 +259,15 @@ def transposed(
     reach = [(k - 1) * d for k, d in zip(w.shape[2:], c.dilations, strict=True)]
     before = [r - p for r, p in zip(reach, c.before, strict=True)]
     after = [r - p for r, p in zip(reach, c.after, strict=True)]
-    if not all(isinstance(n, int) and n >= 0 for n in before):
+    first, last = [n for n in before if isinstance(n, int)], [n for n in after if isinstance(n, int)]
+    if len(first) + len(last) < 2 * len(reach) or any(n < 0 for n in first):
         return None
-    extra = tuple(max(0, -n) for n in after)
+    extra = tuple(max(0, -n) for n in last)
     if any(n >= s for n, s in zip(extra, j.steps[2:], strict=True)):
         return None
     flipped = Flip(tuple(range(2, w.rank)))(w)
-    cut = tuple(max(0, n) for n in after)
-    op = ConvTranspose(j.steps[2:], tuple(before), cut, c.dilations, 1, extra)  # type: ignore[arg-type]
+    cut = tuple(max(0, n) for n in last)
+    op = ConvTranspose(j.steps[2:], tuple(first), cut, c.dilations, 1, extra)
     kernel = permute(flipped, (1, 0, *range(2, w.rank)))
     return op(x, kernel) if b is None else op(x, kernel, b)
 
@@ -289,7 +292,7 @@ def pairs(name: str, left: Callable[..., Term], right: Build, **options: Any) ->
 
 
 CHANNELS = "x: 2 5 6 6, k: 4 1 1, w: 4 5 3 3, b: 4; x: 2 5 6, k: 1 4 1, w: 4 5 3, b: 4"
-INPUTS = "x: 2 5 6 6, k: 5 1 1, w: 4 5 3 3, b: 4; x: 2 5 6, k: 1 5 1, w: 4 5 3, b: 4"
+INPUTS = "x: 2 5 6 6, k: 5 1 1, w: 4 5 3 3, b: 4; x: 2 5 6, k: 1 5 1, w: 4 5 3, b: 4; x: 6, k: 2 5 1, w: 4 5 3, b: 4"
 PLAIN = "x: 2 5 6 6, w: 4 5 3 3, b: 4; x: 2 5 6, w: 4 5 3, b: 4; x: 2 4 6, w: 4 2 3, b: 4"
 POINTWISE = "x: 2 5 6 6, w: 4 5 1 1, b: 4; x: 2 5 6, w: 4 5 1, b: 4"
 AFTER = "x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 6 4 1 1, e: 6; x: 2 5 6, w: 4 5 3, b: 4, v: 6 4 1, e: 6"

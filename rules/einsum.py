@@ -8,7 +8,17 @@ from safegraph.derived.shape import Concat
 from safegraph.dims import Dim
 from safegraph.law import any_of, constant, one, table, variables
 from safegraph.ops import Group, Permute, Reduce, Repeat, Slice, Squeeze, Stride, Ungroup, Unsqueeze
-from safegraph.value import Value, apply, group, reduce, repeat, slice_axis, squeeze, ungroup, unsqueeze
+from safegraph.value import (
+    Value,
+    apply,
+    group,
+    reduce,
+    repeat,
+    slice_axis,
+    squeeze,
+    ungroup,
+    unsqueeze,
+)
 
 x, y, z, a, b, i = variables("x y z a b i")
 (e,) = any_of(Einsum, "e")
@@ -223,7 +233,7 @@ def joined_results(k: Concat, e: Einsum, x: Value, y: Value, z: Value) -> Value 
 
 def gather_last(e: Einsum, t: Gather, x: Value, i: Value, y: Value) -> Value | None:
     """Rows of a product instead of a product of rows: where the table is constant, it is known ahead."""
-    own = e.left[: t.axis] + (-1,) + e.left[t.axis + i.rank :]
+    own = (*e.left[: t.axis], -1, *e.left[t.axis + i.rank :])
     taken = e.left[t.axis : t.axis + i.rank]
     if any(c in e.right for c in taken) or any(c not in e.out for c in taken):
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from safegraph import ops
+from safegraph.dims import Dim
 from safegraph.law import Law, any_of, one, spec, table, variables
 from safegraph.op import OPS, Op
 from safegraph.ops import (
@@ -129,7 +130,7 @@ def reduction_of_repeat(r: Repeat, f: ops.Reduce, x: Value) -> Value | None:
     if f.kind in ("mean", "max", "min", "any", "all"):
         return Repeat(left)(x)
     if f.kind == "sum":
-        times = 1
+        times: Dim = 1
         for axis in f.axes:
             times = times * r.counts[axis]
         return times * Repeat(left)(x)

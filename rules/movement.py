@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from safegraph.derived.pointwise import Activation
-from safegraph.dims import product
-from safegraph.dims import at_least
+from safegraph.dims import Dim, at_least, product
 from safegraph.dtypes import to_numpy
 from safegraph.law import Law, any_of, one, table, uniform, variables
 from safegraph.op import OPS, Op
@@ -54,7 +55,8 @@ x, y, z = variables("x y z")
 
 # Movement that only renames places goes up, to the results, where it meets its inverse;
 # movement that drops elements goes down, to the inputs.
-ACTIVATIONS = tuple(op for op in OPS.values() if issubclass(op, Activation))
+ACTIVATIONS: tuple[type[Op], ...] = tuple(op for op in OPS.values() if issubclass(op, Activation))
+MAPS: tuple[type[Op], ...] = (Unary, Cast, *ACTIVATIONS)
 UP: tuple[type[Movement], ...] = (Permute, Group, Ungroup, Squeeze, Unsqueeze, Repeat)
 DOWN: tuple[type[Movement], ...] = (Slice, Stride)
 
@@ -63,7 +65,7 @@ def _through_pointwise(cls: type[Op], *, up: bool) -> tuple[Law, ...]:
     """Every element is mapped by itself, so it does not matter where it stands."""
     (m,) = any_of(cls, "m")
     laws: list[Law] = []
-    for pointwise in (Unary, Cast, *ACTIVATIONS):
+    for pointwise in MAPS:
         (h,) = any_of(pointwise, "h")
         inner, outer = h(m(x)), m(h(x))
         left, right = (inner, outer) if up else (outer, inner)
@@ -177,8 +179,9 @@ def slice_ungroup(s: Slice, v: Ungroup, x: Value) -> Value | None:
     return v(apply(Slice(tuple(starts), tuple(stops)), x))
 
 
-def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after) -> Value | None:
-    starts, stops = [], []
+def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after: Callable[[Value], Value]) -> Value | None:
+    starts: list[Dim] = []
+    stops: list[Dim | None] = []
     for axis, n in enumerate(runs):
         whole = s.starts[axis] == 0 and s.stops[axis] is None
         if n > 1 and not whole:
@@ -268,7 +271,7 @@ REDUCTIONS = table("movement",
 
 BORDERS = table("movement",
     *(one(f"{cls.name} of a border", any_of(cls, "h")[0](a(x)), pad_pointwise, grade="exact")
-      for cls in (Unary, *ACTIVATIONS)),
+      for cls in MAPS if cls is not Cast),
     one("zeros between elements",        g(a(x)),  interleaved, grade="exact", like="x: 3 1; x: 2 3 1; x: 3 1 4 1"),
 )
 

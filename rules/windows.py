@@ -13,7 +13,18 @@ from safegraph.op import TensorType
 from safegraph.ops import Slice, Stride, Unfold
 from safegraph.rules.conv import c, pointwise_conv
 from safegraph.rules.einsum import other
-from safegraph.value import Value, apply, pad, permute, reshape, slice_axis, squeeze, stride, tensor, unfold
+from safegraph.value import (
+    Value,
+    apply,
+    pad,
+    permute,
+    reshape,
+    slice_axis,
+    squeeze,
+    stride,
+    tensor,
+    unfold,
+)
 
 x, y, w, b = variables("x y w b")
 (e,) = any_of(Einsum, "e")
@@ -143,8 +154,8 @@ def focus(
     split = reshape(ordered, (w.shape[0], 2, 2, channels, *w.shape[2:]))
     kernel = permute(split, (0, 3, 4, 1, 5, 2))
     kernel = reshape(kernel, (w.shape[0], channels, 2 * w.shape[2], 2 * w.shape[3]))
-    twice = (tuple(2 * n for n in part) for part in (c.strides, c.before, c.after))
-    whole = Conv(*twice, (1, 1))
+    strides, before, after = (tuple(2 * n for n in part) for part in (c.strides, c.before, c.after))
+    whole = Conv(strides, before, after, (1, 1))
     return whole(x, kernel) if b is None else whole(x, kernel, b)
 
 

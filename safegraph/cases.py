@@ -194,7 +194,7 @@ class _Pool:
         return True
 
     def _operands(self, cls: type[Op], count: int) -> list[Value]:
-        """Values that exist, the later ones likelier; parameters of fitting shapes made where that helps."""
+        """Values that exist, the later ones likelier."""
         rng = self.rng
         found: list[Value] = []
         for _ in range(count):
@@ -259,7 +259,7 @@ class Case:
 def cases(
     law: Law, rng: np.random.Generator, count: int, *, tries: int | None = None
 ) -> Iterator[Case]:
-    """Up to `count` cases in which a law fires: its left side with random ops and shapes, its right side.
+    """Up to `count` cases in which a law fires: both sides with random ops and shapes.
 
     Ops are drawn bottom-up by `Op.draw` on shapes that are like an example of the law (`Law.like`)
     or fit by chance, tried again and again (`tries` times in all; by default 400 for each case), or
@@ -381,7 +381,7 @@ class _Drawn:
         self.dtypes = iter((first, *[rest] * 50))
 
     def term(self, pattern: Any) -> Value | None:
-        """The pattern with drawn ops and leaves, which are noted in the scope; None if they do not fit."""
+        """The pattern with drawn ops and leaves, noted in the scope; None if they do not fit."""
         if isinstance(pattern, Var):
             if pattern.name not in self.scope:
                 self._leaves((pattern,), None)
@@ -416,7 +416,7 @@ class _Drawn:
         return value
 
     def _like_example(self, pattern: Term, new: Sequence[Var]) -> bool:
-        """Leaves beside operands that are there, as an example of the op has them: sizes as in those."""
+        """Leaves beside operands that are there, as an example of the op has them."""
         rng, head = self.rng, pattern.head
         cls: Any = head.cls if isinstance(head, OpVar) else type(head)
         fitting = [types for _, types in _examples(cls) if len(types) == len(pattern.operands)]
@@ -497,7 +497,7 @@ def _idle(op: Op, rng: np.random.Generator) -> Op:
     if not isinstance(op, Pad | Stride | Interleave | Slice):
         return op
     first = int(rng.integers(4))
-    changed = {
+    changed: dict[str, Any] = {
         name: (_IDLE[name],) * len(value)
         if rng.random() < 0.3
         else tuple(_IDLE[name] if axis < first else n for axis, n in enumerate(value))
@@ -549,7 +549,7 @@ def _examples(cls: type[Op]) -> tuple[_Example, ...]:
 def _drawn_types(
     cls: type[Op], count: int, rng: np.random.Generator
 ) -> tuple[TensorType, ...] | None:
-    """Operand types of an example with so many operands, with other sizes; None where none is had."""
+    """Operand types of an example with so many operands, with other sizes; None without one."""
     fitting = [types for _, types in _examples(cls) if len(types) == count]
     if not fitting or rng.random() < 0.3:
         return None

@@ -230,17 +230,19 @@ class SafeDAG:
         """A value for every tensor and node, by name."""
         values = {t.name: tensor(t.name, t.type) for t in self.tensors.values()}
         values.update(leaves or {})
-        for node in self:
-            values[node.name] = apply(node.op, *(values[i] for i in node.inputs))
+        with dims.assuming():  # what the graph assumes, its ops assume again
+            for node in self:
+                values[node.name] = apply(node.op, *(values[i] for i in node.inputs))
         return values
 
     def expand(self, keep: Callable[[Op], bool] | None = None) -> SafeDAG:
         """The same graph in core ops; Opaque ops stay, and derived ones that `keep` is for."""
         values = {t.name: tensor(t.name, t.type) for t in self.tensors.values()}
         done: dict[Value, Value] = {v: v for v in values.values()}
-        for node in self:
-            value = apply(node.op, *(values[i] for i in node.inputs))
-            values[node.name] = _expanded(value, done, keep)
+        with dims.assuming():  # what the graph assumes, its ops assume again
+            for node in self:
+                value = apply(node.op, *(values[i] for i in node.inputs))
+                values[node.name] = _expanded(value, done, keep)
         outputs = {o: values[v] for o, v in self.outputs.items()}
         return SafeDAG.from_values(outputs, list(self.tensors.values()), name=self.name)
 

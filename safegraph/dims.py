@@ -417,17 +417,43 @@ def at_least(a: Dim, b: Dim) -> bool | None:
         # Other symbols, >= 0: SymPy takes what it knows of a symbol into account, in Max.
         less = {d: _symbol_from_0(d.name) + 1 for d in difference.expr.free_symbols}
         shifted = sp.expand(difference.expr.xreplace(less))
-        parts = shifted.as_coefficients_dict()
-        # A floor division of something >= 0, and a maximum with something >= 0, is >= 0; others
-        # are of unknown sign.
-        safe = all(_nonnegative_atoms(term) for term in parts)
-        if safe and all(c >= 0 for c in parts.values()):
+        if _never_below_0(shifted):
             _MEMO[key] = True
-        elif safe and all(c <= 0 for c in parts.values()) and parts.get(sp.S.One, 0) < 0:
+        elif _never_below_0(-shifted) and shifted.as_coefficients_dict().get(sp.S.One, 0) < 0:
             _MEMO[key] = False
+        elif shifted.has(sp.FloorDiv) and _never_below_0(_lower_bound(shifted)):
+            _MEMO[key] = True
         else:
             _MEMO[key] = None
     return _MEMO[key]
+
+
+def _never_below_0(shifted: Any) -> bool:
+    """Are all coefficients >= 0, of terms that are?
+
+    A floor division of something >= 0, and a maximum with something >= 0, is >= 0; others are of
+    unknown sign.
+    """
+    parts = shifted.as_coefficients_dict()
+    return all(c >= 0 for c in parts.values()) and all(map(_nonnegative_atoms, parts))
+
+
+def _lower_bound(shifted: Any) -> Any:
+    """What is no more, without floor divisions: (a - b + 1)/b <= a//b <= a/b.
+
+    Terms with several of them, or by a free size, stay as they are.
+    """
+    sp = _sympy()
+    terms = []
+    for term, factor in shifted.as_coefficients_dict().items():
+        divisions = term.atoms(sp.FloorDiv)
+        if len(divisions) == 1 and term.as_powers_dict().get(next(iter(divisions)), 0) == 1:
+            (division,) = divisions
+            a, b = division.args
+            if b.is_Integer:
+                term = term.xreplace({division: (a if factor < 0 else a - b + 1) / b})
+        terms.append(factor * term)
+    return sp.expand(sp.Add(*terms))
 
 
 def _nonnegative_atoms(term: Any) -> bool:
@@ -543,7 +569,7 @@ _ASSUMED: ContextVar[dict[str, tuple[str, Dim, Dim]] | None] = ContextVar("assum
 
 @contextmanager
 def assuming() -> Iterator[dict[str, tuple[str, Dim, Dim]]]:
-    """Collect what is assumed of sizes meanwhile: text -> ("==" or "divides", a, b).
+    """Collect what is assumed of sizes meanwhile: text -> ("==", ">=" or "divides", a, b).
 
     Outside of this, a need that cannot be decided is an error.
     """
@@ -559,9 +585,9 @@ def assuming() -> Iterator[dict[str, tuple[str, Dim, Dim]]]:
 
 
 def assume(relation: str, a: Dim, b: Dim) -> None:
-    """Note that `a == b` or that `a` divides `b` (relation "==" or "divides") is needed."""
+    """Note that `a == b`, `a >= b` or that `a` divides `b` (relation "divides") is needed."""
     collected = _ASSUMED.get()
-    text = f"{a} == {b}" if relation == "==" else f"{b} % {a} == 0"
+    text = f"{b} % {a} == 0" if relation == "divides" else f"{a} {relation} {b}"
     if collected is None:
         raise ShapeError(f"it cannot be told whether {text}")
     collected[text] = (relation, a, b)
@@ -575,6 +601,18 @@ def require_same(a: Dim, b: Dim, what: str) -> Dim:
     if known is None:
         assume("==", a, b)
     return a if isinstance(a, int) else b
+
+
+def require_at_least(a: Dim, b: Dim, what: str) -> None:
+    """That a >= b always, or is assumed to be; ShapeError where it never is."""
+    known = at_least(a, b)
+    if known is False:
+        raise ShapeError(f"{what}: {a} is less than {b}")
+    if known is None:
+        if isinstance(b, int):  # n - 5 >= 0 is said as n >= 5
+            number = coefficients(a).get(1, 0)
+            a, b = a - number, b - number
+        assume(">=", a, b)
 
 
 def require_divide(a: Dim, b: Dim, what: str) -> Dim:
@@ -592,4 +630,6 @@ def holds(assumption: tuple[str, Dim, Dim], values: Mapping[str, int]) -> bool:
     """Is an assumption true for these sizes?"""
     relation, a, b = assumption
     x, y = evaluate(a, values), evaluate(b, values)
-    return x == y if relation == "==" else y % x == 0
+    if relation == "==":
+        return x == y
+    return x >= y if relation == ">=" else y % x == 0

@@ -67,7 +67,7 @@ class Report:
 
 @dataclass(frozen=True)
 class ENode:
-    """One e-node as Python knows it: its class, its op (None for a leaf), the classes of its operands."""
+    """One e-node as Python knows it: its class, its op (None: a leaf), its operands' classes."""
 
     index: int
     cls: int
@@ -90,7 +90,8 @@ _SETUP = """
 (relation n_uniform (i64 i64))
 (relation n_union (i64 i64))
 (ruleset load) (ruleset facts) (ruleset clear)
-(rule ((n_leaf i s)) ((union (ref i) (leaf s)) (set (id (ref i)) i) (delete (n_leaf i s))) :ruleset load)
+(rule ((n_leaf i s)) ((union (ref i) (leaf s)) (set (id (ref i)) i) (delete (n_leaf i s)))
+      :ruleset load)
 (rule ((n_constant i)) ((constant (ref i)) (delete (n_constant i))) :ruleset load)
 (rule ((n_uniform i u)) ((set (uniform (ref i)) u) (delete (n_uniform i u))) :ruleset load)
 (rule ((n_union i j)) ((union (ref i) (ref j)) (delete (n_union i j))) :ruleset load)
@@ -223,7 +224,8 @@ class EGraph:
             row = f"(n_{name} i {' '.join(xs)} s)"
             self._text(
                 f"(constructor {name} ({'T ' * arity}i64) T) (relation n_{name} ({columns}))"
-                f"(rule ({row}) ((union (ref i) ({name} {refs} s)) (set (id (ref i)) i) (delete {row})) :ruleset load)"
+                f"(rule ({row}) ((union (ref i) ({name} {refs} s)) (set (id (ref i)) i)"
+                f" (delete {row})) :ruleset load)"
                 f"(rule ((= e ({name} {' '.join(xs)} s)) {facts}) ((constant e)) :ruleset facts)"
             )
         return name
@@ -246,7 +248,7 @@ class EGraph:
     # -- laws -------------------------------------------------------------------------------------
 
     def _compile(self, law: Law) -> int:
-        """A law's left side as a rule that notes its matches: the root, the tensors, the specs, numbers."""
+        """A law's left side as a rule that notes its matches: root, tensors, specs, numbers."""
         if law in self._laws:
             return self._laws[law]
         number = self._laws[law] = len(self._laws)
@@ -295,7 +297,8 @@ class EGraph:
                 columns[tag] = "i64"
             facts[f"(= {name} ({function} {' '.join(n for n, _, _ in inner)} {tag}))"] = None
             if large and len(facts) > 1 and pattern is not law.left:
-                table = f"p_{number}_{len(done)}_"  # no name may begin another: egglog numbers its own
+                # no name may begin another: egglog numbers its own
+                table = f"p_{number}_{len(done)}_"
                 row = f"({table} {name} {' '.join(columns)})"
                 parts.append(
                     f"(relation {table} (T {' '.join(columns.values())}))"
@@ -382,7 +385,7 @@ class EGraph:
         return name
 
     def _apply(self, law: Law, number: int, match: tuple[int, ...]) -> bool:
-        """Build the right side for one match and make it equal to the root; False where there is none."""
+        """Build the right side for one match, equal to the root; False where there is none."""
         tensors, specs = len(law.tensors), len(law.specs)
         operands = match[1 : 1 + tensors]
         types = self._types
@@ -401,7 +404,7 @@ class EGraph:
         return True
 
     def _template(self, law: Law, match: tuple[int, ...], tensors: int, specs: int) -> Any:
-        """The right side for ops and operand types, as steps on numbered slots; None: no such law here."""
+        """The right side for ops and operand types, as steps on numbered slots; None: no law."""
         leaves = [
             tensor(f"%{n}", self._types[i]) for n, i in zip(law.tensors, match[1:], strict=False)
         ]

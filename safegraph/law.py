@@ -10,8 +10,8 @@ A law reads like mathematics and stands in a table:
         one("exp undoes log",   log(x).exp, ...)
     )
 
-`x` stands for any tensor, `p` for any permute: its spec is a variable too.  On the right, a new spec
-is a small pure function of the matched ones (`@spec`), which gives None where the law does not
+`x` stands for any tensor, `p` for any permute: its spec is a variable too.  On the right, a new
+spec is a small pure function of the matched ones (`@spec`), which gives None where the law does not
 apply.  Where the right side has another structure for other sizes, it is a function of the matched
 specs and values, by parameter name, that builds the term (`lambda e, x, y: ...`) or gives None.
 
@@ -137,7 +137,7 @@ def any_of(cls: type[Op], names: str) -> tuple[OpVar, ...]:
 
 
 def spec(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of ops (and of values, for their types) that gives an op, or None: no such law here.
+    """A function of ops (and of values, for their types) that gives an op, or None: no law here.
 
     Called with variables of a law it stands for its result; called with ops it computes it.
     """
@@ -155,7 +155,7 @@ def spec(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Fact:
-    """What must be known of a variable: `constant` (depends on no input) or `uniform` (one number)."""
+    """What must be known of a variable: `constant` (of no input) or `uniform` (one number)."""
 
     kind: str
     name: str
@@ -196,8 +196,8 @@ class Law:
     draw cases like these: other sizes, equal ones together."""
 
     def __post_init__(self) -> None:
-        if missing := [t for t in self.tensors if any(t not in e for e in self.operand_examples)]:
-            raise ValueError(f"{self.name}: like lacks {', '.join(missing)}: {self.like!r}")
+        if lacks := [t for t in self.tensors if any(t not in e for e in self.operand_examples)]:
+            raise ValueError(f"{self.name}: like lacks {', '.join(lacks)}: {self.like!r}")
         if self.grade not in GRADES:
             raise ValueError(
                 f"{self.name}: there is no grade {self.grade!r}; there are {', '.join(GRADES)}"
@@ -206,9 +206,10 @@ class Law:
             missing = {v.name for v in _atoms(self.right)} - {v.name for v in _atoms(self.left)}
             if missing:
                 raise ValueError(
-                    f"{self.name}: the right side has {', '.join(sorted(missing))}, the left has not"
+                    f"{self.name}: the right side has {', '.join(sorted(missing))}, "
+                    "the left has not"
                 )
-        elif unknown := {n for n, needed in _parameters(self.right).items() if needed} - self._scope:
+        elif unknown := {n for n, need in _parameters(self.right).items() if need} - self._scope:
             raise ValueError(f"{self.name}: no variable is called {', '.join(sorted(unknown))}")
 
     @property
@@ -221,12 +222,12 @@ class Law:
         """The op classes of the left side, with their numbers of operands."""
         return frozenset(_heads(self.left))
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensor variables of the left side, in order."""
         return tuple(dict.fromkeys(v.name for v in _atoms(self.left) if isinstance(v, Var)))
 
-    @property
+    @cached_property
     def specs(self) -> tuple[OpVar, ...]:
         """The op variables of the left side, in order."""
         return tuple(dict.fromkeys(v for v in _atoms(self.left) if isinstance(v, OpVar)))
@@ -305,7 +306,7 @@ def _resolve(item: Any, scope: Mapping[str, Any]) -> Any:
 
 @cache
 def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
-    """The parameters of a function, and whether each is needed: one with a default may be missing."""
+    """The parameters of a function, and whether each is needed: those with a default are not."""
     found = inspect.signature(function).parameters
     return {n: p.default is p.empty for n, p in found.items()}
 

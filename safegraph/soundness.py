@@ -46,8 +46,8 @@ def difference(
 ) -> str | None:
     """Where and how far two arrays differ, as a text; None where they are equal.
 
-    NaN equals NaN and -0 equals 0.  Floats may differ by `rtol` times the larger of 1 and the number,
-    and by `slack`, which says how well each element is determined.
+    NaN equals NaN and -0 equals 0.  Floats may differ by `rtol` times the larger of 1 and the
+    number, and by `slack`, which says how well each element is determined.
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{from_numpy(a.dtype)}{list(a.shape)} is not {from_numpy(b.dtype)}{list(b.shape)}"
@@ -111,7 +111,10 @@ class Violation:
     """Both e-nodes with their operands, as text."""
 
     def __str__(self) -> str:
-        return f"class {self.node.cls}: {self.what}\n  {self.term}\n  made by: {self.law} (round {self.round})"
+        return (
+            f"class {self.node.cls}: {self.what}\n  {self.term}\n"
+            f"  made by: {self.law} (round {self.round})"
+        )
 
 
 def check_egraph(
@@ -157,7 +160,7 @@ def check_egraph(
 
 
 def _jumps(expected: np.ndarray, value: np.ndarray, run: _Run, moved: Any, node: ENode) -> bool:
-    """Does rounding alone move elements of this class, of a type that has no small steps, or of the node?"""
+    """Does rounding alone explain it: elements that it moves, of the class or of the node?"""
     if expected.shape != value.shape or expected.dtype != value.dtype:
         return False
     again = run.known[1][node.cls]
@@ -191,12 +194,13 @@ class _Run:
         total = sum(_numel(self.shapes[n.index]) * itemsize(n.type.dtype) for n in first.values())
         if total > most_bytes:
             raise SafeGraphError(
-                f"the values of {len(first)} e-classes take {total:,} bytes, more than {most_bytes:,}: "
+                f"the values of {len(first)} e-classes take {total:,} bytes, "
+                f"more than {most_bytes:,}: "
                 "give the free sizes smaller values, or scale the graph down"
             )
 
     def values(self, leaves: Mapping[str, np.ndarray]) -> list[tuple[ENode, Any]]:
-        """Every e-node that can be run with its value, or a text that says what is wrong with it."""
+        """Every e-node that can be run with its value, or a text that says what is wrong."""
         known: dict[int, np.ndarray] = {}
         users: dict[int, list[int]] = {}
         missing: list[int] = []
@@ -255,7 +259,7 @@ class _Run:
         return Violation(node, law, round_, reference, what, term)
 
     def _blame(self, node: ENode) -> tuple[str, int]:
-        """The law that made the e-node, or, where the graph had it, first joined it or its class."""
+        """The law that made the e-node, or, if the graph had it, first joined it or its class."""
         born = self.egraph.born(node.index)
         if born[0] != "given":
             return born
@@ -365,7 +369,8 @@ class LawReport:
             return f"{self.law.name}: never fired"
         if not self.unsound:
             return f"{self.law.name}: both sides equal in {self.fired} cases"
-        return f"{self.law.name}: unsound in {self.unsound} of {self.fired} cases\n{self.counterexample}"
+        found = f"{self.law.name}: unsound in {self.unsound} of {self.fired} cases"
+        return f"{found}\n{self.counterexample}"
 
 
 def check_law(law: Law, *, count: int = 20, tries: int | None = None, seed: int = 0) -> LawReport:
@@ -394,7 +399,8 @@ def _differs(case: Case, law: Law, sizes: Sizes, rng: np.random.Generator) -> st
     try:
         left = run_value(case.left, arrays, sizes)
     except (SafeGraphError, ValueError):
-        return None  # no such term: a slice past the end of these sizes, a negative power of an integer
+        # no such term: a slice past the end of these sizes, a negative power of an integer
+        return None
     try:
         right = run_value(case.right, arrays, sizes)
     except Exception as error:  # whatever an op does on operands that the law gave it
@@ -432,7 +438,8 @@ def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> n
 def _counterexample(case: Case, law: Law, sizes: Sizes, what: str) -> str:
     leaves = ", ".join(f"{n}: {case.scope[n].type}" for n in law.tensors)
     bound = f" for {dict(sizes)}" if sizes else ""
-    return f"  {what}{bound}\n  with {leaves}\n  left  {term_text(case.left)}\n  right {term_text(case.right)}"
+    sides = f"  left  {term_text(case.left)}\n  right {term_text(case.right)}"
+    return f"  {what}{bound}\n  with {leaves}\n{sides}"
 
 
 def term_text(value: Value) -> str:

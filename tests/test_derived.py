@@ -32,7 +32,7 @@ EXAMPLES = [(op, types) for cls in DERIVED for op, types in cls.examples]
 # The definition picks elements by comparing; a runtime moves them, or adds up as it goes along.
 CHEAPER = (
     d.Gather, d.GatherElements, d.GatherNd, d.ScatterElements, d.ScatterNd, d.TopK,
-    d.Flip, d.CumSum, d.Concat,
+    d.Flip, d.CumSum, d.Concat, d.PadMode,
 )  # fmt: skip
 
 

@@ -222,6 +222,28 @@ def test_what_cannot_be_told_is_assumed_or_refused():
     assert not dims.holds(found["a == 3"], {"a": 8})
 
 
+def test_how_large_a_size_is_can_be_assumed():
+    a, b = dims.dims("a b")
+    with assuming() as found:
+        dims.require_at_least(a - 5, 0, "axis 0")
+        dims.require_at_least(a, b, "axis 0")
+        dims.require_at_least(a, a // 2, "axis 0")  # is always so
+        with pytest.raises(ShapeError, match="axis 1: a is less than a \\+ 1"):
+            dims.require_at_least(a, a + 1, "axis 1")
+    assert set(found) == {"a >= 5", "a >= b"}
+    assert dims.holds(found["a >= 5"], {"a": 5})
+    assert not dims.holds(found["a >= 5"], {"a": 4})
+
+
+def test_floor_divisions_are_bounded_from_both_sides():
+    a, b = dims.dims("a b")
+    assert dims.at_least(a, (a + 1) // 2)
+    assert dims.at_least(2 * (a // 2) + 1, a)
+    assert dims.at_least(a * b, (b + 1) // 2)
+    assert dims.at_least(2 * (a // 2), a) is None
+    assert dims.at_least(a // 2, b // 2) is None
+
+
 def test_an_assumption_is_not_kept_when_the_block_fails():
     with pytest.raises(RuntimeError), assuming():
         raise RuntimeError

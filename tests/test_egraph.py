@@ -34,7 +34,7 @@ def total(count: int) -> Value:
     return found
 
 
-# -- terms ------------------------------------------------------------------------------------------
+# -- terms -----------------------------------------------------------------------------------------
 
 
 def test_equal_terms_are_one_enode() -> None:
@@ -66,7 +66,7 @@ def test_leaves_of_a_name_are_one() -> None:
     assert not egraph.same(first, third)
 
 
-# -- congruence -------------------------------------------------------------------------------------
+# -- congruence ------------------------------------------------------------------------------------
 
 
 def test_equal_operands_make_equal_terms() -> None:
@@ -100,7 +100,7 @@ def test_a_class_may_contain_itself() -> None:
     assert not check_egraph(egraph, {"v": np.arange(6.0).reshape(2, 3)})
 
 
-# -- facts ------------------------------------------------------------------------------------------
+# -- facts -----------------------------------------------------------------------------------------
 
 
 def test_what_depends_on_no_input_is_constant() -> None:
@@ -164,7 +164,7 @@ def test_a_pad_with_another_number_is_not_uniform() -> None:
     assert found[same].value == 1.0
 
 
-# -- running ----------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------
 
 
 def test_it_saturates() -> None:
@@ -291,7 +291,7 @@ def test_terms_on_classes_are_built() -> None:
     assert egraph.born(made) == ("made here", 0)
 
 
-# -- size -------------------------------------------------------------------------------------------
+# -- size ------------------------------------------------------------------------------------------
 
 
 def test_a_chain_of_20_000_ops_is_registered_without_recursion() -> None:

@@ -1,4 +1,4 @@
-"""Every law by itself: both sides have the same value wherever it fires; and what no law may prove."""
+"""Every law by itself: both sides are equal wherever it fires; and what no law may prove."""
 
 import pytest
 from hypothesis import given, settings

@@ -20,7 +20,7 @@ from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived import Conv, Reshape
 from safegraph.derived.base import Derived
 from safegraph.dtypes import to_numpy
-from safegraph.errors import FormatError, OutputError, UnsupportedError
+from safegraph.errors import FormatError, OutputError, ShapeError, UnsupportedError
 from safegraph.frontends.onnx import from_onnx, to_onnx
 from safegraph.frontends.onnx.table_in import TABLE
 from safegraph.op import OPS, Op, TensorType
@@ -634,8 +634,9 @@ def test_ops_that_only_onnx_has_keep_their_meaning(opset: int) -> None:
 
 def test_a_left_out_operand_stays_left_out() -> None:
     model = node_model(
-        "Resize", {"x": [1, 1, 2, 2], "s": [4]}, {"y": [1, 1, 4, 4]}, opset=13, mode="nearest"
-    )
+        "Resize", {"x": [1, 1, 2, 2], "s": [4]}, {"y": [1, 1, 4, 4]}, opset=13, mode="cubic",
+        exclude_outside=1,
+    )  # fmt: skip
     model.graph.node[0].input[:] = ["x", "", "s"]
     model.graph.initializer.append(
         numpy_helper.from_array(np.asarray([1, 1, 2, 2], np.float32), "s")
@@ -645,6 +646,65 @@ def test_a_left_out_operand_stays_left_out() -> None:
     dag = from_onnx(model)
     assert len(dag.unknown) == 1
     np.testing.assert_array_equal(run(to_onnx(dag), {"x": x})[0], run(model, {"x": x})[0])
+
+
+def test_an_end_far_beyond_a_free_axis_is_its_end() -> None:
+    for end in (10**9, 2**31 - 1, 2**63 - 1):
+        model = node_model(
+            "Slice", {"x": ["n", 4]}, {"y": [None, 4]}, opset=9, starts=[0], ends=[end], axes=[0]
+        )
+        dag = from_onnx(model)
+        assert [str(t) for t in dag.types.values()] == ["f32[n 4]"]
+        assert not dag.assumptions
+
+
+def test_a_part_of_a_free_axis_needs_the_axis_to_be_so_long() -> None:
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Slice", ["x", "from", "to", "axes"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, "n"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 5])],
+            [
+                numpy_helper.from_array(np.asarray([value]), name)
+                for name, value in {"from": 0, "to": 5, "axes": 1}.items()
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+    )
+    dag = from_onnx(model)
+    assert list(dag.assumptions) == ["n >= 5"]
+    assert str(SafeDAG.parse(str(dag))) == str(dag)
+    assert dag.bind({"n": 5}).outputs
+    with pytest.raises(ShapeError, match="n >= 5"):
+        dag.bind({"n": 4})
+
+
+def test_a_negative_size_is_a_free_one() -> None:
+    dag = from_onnx(node_model("Relu", {"x": [-1, 3]}, {"y": [-1, 3]}))
+    assert [str(t) for t in dag.types.values()] == ["f32[x_0 3]", "f32[x_0 3]"]
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_borders_of_own_elements(mode: str) -> None:
+    """Also where a part is cut off at the other side."""
+    model = node_model("Pad", {"x": [2, 3, 4], "pads": [6]}, {"y": [3, 5, 4]}, opset=19, mode=mode)
+    del model.graph.input[1]
+    pads = np.asarray([0, 2, 1, 1, 0, -1])
+    model.graph.initializer.append(numpy_helper.from_array(pads, "pads"))
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    dag = from_onnx(model)
+    assert not dag.unknown
+    expected = np.pad(x[:, :, :-1], [(0, 1), (2, 0), (1, 0)], mode)
+    np.testing.assert_array_equal(next(iter(dag.evaluate(x).values())), expected)
+    np.testing.assert_array_equal(run(to_onnx(dag), {"x": x})[0], expected)
+
+
+def test_slopes_of_old_opsets_are_by_channel() -> None:
+    model = node_model("PRelu", {"x": [2, 3, 3], "slope": [3]}, {"y": [2, 3, 3]}, opset=6)
+    x, slope = -np.ones((2, 3, 3), np.float32), np.asarray([1, 2, 3], np.float32)
+    (y,) = from_onnx(model).evaluate(x, slope).values()
+    np.testing.assert_array_equal(y, x * slope[:, None])
 
 
 def test_control_flow_is_refused_with_all_nodes() -> None:

@@ -14,7 +14,7 @@ from safegraph.derived.conv import Conv
 from safegraph.derived.einsum import einsum
 from safegraph.derived.index import Gather
 from safegraph.derived.norm import BatchNorm, Softmax
-from safegraph.dims import substitute
+from safegraph.dims import assuming, substitute
 from safegraph.errors import ShapeError
 from safegraph.extract.optimize import Optimized, optimize, predicted, refine
 from safegraph.extract.search import ExtractionError
@@ -269,10 +269,14 @@ def test_the_best_form_depends_on_the_sizes() -> None:
 
 
 def test_graphs_with_assumptions_are_optimized() -> None:
-    x = tensor("x", "f32[n 4]")
-    dag = SafeDAG.parse(str(SafeDAG.from_values({"y": x.exp()})))
+    x, y = tensor("x", "f32[n 4]"), tensor("y", "f32[m 4]")
+    with assuming():
+        dag = SafeDAG.from_values({"y": (x.exp() + y).tanh()})
+    assert dag.assumptions
+    dag = SafeDAG.parse(str(dag))
     found = optimize(dag)
-    assert_same(found, {"n": 3})
+    assert found.dag.assumptions == dag.assumptions
+    assert_same(found, {"n": 3, "m": 3})
 
 
 def test_sizes_that_are_not_there_are_refused() -> None:

@@ -81,7 +81,7 @@ def test_the_examples_print_what_is_said(ran: Ran):
         lines = output.splitlines()
         for text in promised(code):
             assert any(agree([text], [line]) for line in lines), (text, output)
-    assert sum(len(promised(code)) for code in blocks("python")) == 7
+    assert sum(len(promised(code)) for code in blocks("python")) == 8
     (graph,) = blocks("text")
     assert any(graph in output for output in ran.printed)
 

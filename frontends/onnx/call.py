@@ -15,7 +15,7 @@ from safegraph.errors import UnsupportedError
 from safegraph.frontends.onnx.known import Known
 from safegraph.value import Value
 
-END = 2**31 - 1  # a stop from here on means the end of the axis
+END = 10**9  # a stop from here on means the end of the axis: exporters write many large numbers
 HARMLESS = frozenset({
     "kernel_shape",      # of a convolution: that of its weight
     "momentum", "ratio", "seed", "is_test", "storage_order",  # of training, and of indices

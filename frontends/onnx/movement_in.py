@@ -8,6 +8,7 @@ import numpy as np
 
 from safegraph import dims
 from safegraph import value as v
+from safegraph.derived.border import PadMode
 from safegraph.derived.index import Flip, Gather, GatherElements, Trilu
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 from safegraph.dims import Dim, Size
@@ -69,8 +70,7 @@ def _tile(n: Call, x: Value, *_: Any) -> Value:
 
 
 def _pad(n: Call, x: Value, *_: Any) -> Value:
-    if n.attribute("mode", "constant") != "constant":
-        raise Unsayable
+    mode = n.attribute("mode", "constant")
     pads = n.ints("pads", 1) or ()
     axes = n.numbers("axes", 3)
     axes = tuple(range(x.rank)) if axes is None else tuple(a % x.rank for a in axes)
@@ -85,6 +85,8 @@ def _pad(n: Call, x: Value, *_: Any) -> Value:
     grow = [
         tuple(0 if isinstance(p, int) and p < 0 else p for p in side) for side in (before, after)
     ]
+    if mode != "constant":
+        return apply(PadMode(grow[0], grow[1], mode), x)
     return v.pad(x, grow[0], grow[1], float(fill or 0.0))
 
 

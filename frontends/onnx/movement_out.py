@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from safegraph.derived.border import PadMode
 from safegraph.derived.index import ArgMax, CumSum, Flip, Gather, GatherElements, OneHot, Trilu
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 from safegraph.dims import Dim, Size
@@ -83,6 +84,13 @@ def _pad(w: Writer, slot: Slot, op: Pad, x: Slot) -> ir.Value:
             padded(w, w.cast(x, "u8"), "u8", op.before, op.after, int(bool(op.fill))), "bool"
         )
     return padded(w, x, x.type.dtype, op.before, op.after, op.fill)
+
+
+def _pad_mode(w: Writer, slot: Slot, op: PadMode, x: Slot) -> ir.Value:
+    edges = w.vector([*op.before, *op.after])
+    if x.type.dtype == "bool":  # runtimes do not pad bool
+        return w.cast(w("Pad", w.cast(x, "u8"), edges, mode=op.mode), "bool")
+    return w("Pad", x, edges, mode=op.mode)
 
 
 def _interleave(w: Writer, slot: Slot, op: Interleave, x: Slot) -> ir.Value:
@@ -225,6 +233,7 @@ ROWS: dict[type[Op], Callable[..., Any]] = {
     Interleave: _interleave,
     Slice:      _slice,
     Pad:        _pad,
+    PadMode:    _pad_mode,
     Repeat:     _repeat,
     Unfold:     _unfold,
     Fold:       _fold,

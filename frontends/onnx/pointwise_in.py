@@ -46,6 +46,9 @@ from safegraph.frontends.onnx.entries import (
 )
 from safegraph.value import Value, apply
 
+BY_CHANNEL = "by_channel"
+"""Marks a PRelu from before opset 7, whose slope of one axis has a number for each channel."""
+
 
 def _pow(n: Call, x: Value, y: Value) -> Value:
     if y.dtype == x.dtype:
@@ -165,6 +168,18 @@ def _log_of(row: Row) -> Row:
     return lambda n, x, *rest: v.unary("log", row(n, x, *rest))  # type: ignore[arg-type]
 
 
+def _shrink(n: Call, x: Value) -> Value:
+    bias, limit = scalar(x, n.attribute("bias", 0.0)), n.attribute("lambd", 0.5)
+    below = apply(Where(), pointwise("less", x, scalar(x, -limit)), x + bias, scalar(x, 0))
+    return apply(Where(), pointwise("less", scalar(x, limit), x), x - bias, below)
+
+
+def _prelu(n: Call, x: Value, slope: Value) -> Value:
+    if n.attribute(BY_CHANNEL, 0) and slope.rank == 1 and slope.shape != (1,):
+        slope = v.unsqueeze(slope, range(1, x.rank - 1))
+    return apply(Prelu(), x, slope)
+
+
 # fmt: off
 ROWS: dict[str, Row] = {
     # functions of one number
@@ -187,9 +202,10 @@ ROWS: dict[str, Row] = {
     "Selu":       _selu,
     "HardSigmoid": _hard_sigmoid,
     "Gelu":       lambda n, x: apply(Gelu(n.attribute("approximate", "none")), x),
-    "PRelu":      plain(Prelu()),
+    "PRelu":      _prelu,
     "Celu":       _celu,
     "ThresholdedRelu": _thresholded,
+    "Shrink":     _shrink,
     "Swish":      _swish,
     "Clip":       _clip,
     "IsInf":      _is_inf,

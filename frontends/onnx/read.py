@@ -29,6 +29,7 @@ from safegraph.frontends.onnx.call import Call, Unsayable, dtype_name
 from safegraph.frontends.onnx.inference import infer, shape_of
 from safegraph.frontends.onnx.known import LIMIT, Known, fold, known
 from safegraph.frontends.onnx.opaque import kind_of, opaque
+from safegraph.frontends.onnx.pointwise_in import BY_CHANNEL
 from safegraph.frontends.onnx.table_in import TABLE
 from safegraph.op import TensorType
 from safegraph.value import Value, apply, scalar, tensor, unsqueeze, walk
@@ -70,8 +71,12 @@ def _load(source: Any) -> ir.Model:
         from onnx_ir.passes.common import InlinePass
 
         InlinePass()(model)
-    if 0 < model.graph.opset_imports.get("", OLDEST) < OLDEST:
+    opset = model.graph.opset_imports.get("", OLDEST)
+    if 0 < opset < OLDEST:
         model = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), 13))
+        for node in model.graph:
+            if node.op_type == "PRelu" and opset < 7:  # the converter does not know of this change
+                node.attributes[BY_CHANNEL] = ir.AttrInt64(BY_CHANNEL, 1)
     return model
 
 
@@ -126,9 +131,12 @@ def _refused(graph: ir.Graph) -> list[str]:
 
 
 def parse_dim(dim: Any, fallback: str) -> Dim:
-    """A size of a file: a number, a name, an expression in names; else `fallback` as a name."""
+    """A size of a file: a number, a name, an expression in names; else `fallback` as a name.
+
+    Some writers say -1 for a free size.
+    """
     if isinstance(dim, int):
-        return dim
+        return dims.size(_identifier(fallback)) if dim < 0 else dim
     text = str(getattr(dim, "value", dim) or "").strip()
     if not text or text == "?":
         return dims.size(_identifier(fallback))
@@ -390,7 +398,9 @@ class _Reader:
         shape = []
         for i, candidates in enumerate(zip(*shapes, strict=False)):
             known_ = [
-                d for d in candidates if isinstance(d, int) or str(getattr(d, "value", d) or "")
+                d
+                for d in candidates
+                if (d >= 0 if isinstance(d, int) else str(getattr(d, "value", d) or ""))
             ]
             shape.append(parse_dim(known_[0] if known_ else None, f"{out.name}_{i}"))
         return TensorType(dtype_name(dtype), tuple(shape))

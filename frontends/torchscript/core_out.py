@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from safegraph.derived.border import PadMode
 from safegraph.derived.pointwise import (
     Broadcast,
     Where,
@@ -154,6 +155,18 @@ def _pad(op: Pad, s: Site) -> str:
     return f"aten.constant_pad_nd({s[0]}, {text(edges)}, {_fill(op.fill, s)})"
 
 
+def _pad_mode(op: PadMode, s: Site) -> str | None:
+    """Torch pads up to three last axes, of one axis or two more, of floating point."""
+    rank = len(op.before)
+    first = next((i for i in range(rank) if (op.before[i], op.after[i]) != (0, 0)), rank)
+    count = max(rank - first, rank - 2, 1)
+    if count > min(3, rank - 1) or not is_float(s.out.dtype):
+        return None
+    pairs = reversed(list(zip(op.before, op.after, strict=True))[-count:])
+    mode = {"edge": "replicate", "wrap": "circular"}.get(op.mode, op.mode)
+    return f'aten.pad({s[0]}, {text([e for pair in pairs for e in pair])}, "{mode}")'
+
+
 def _fill(value: float, s: Site) -> str:
     return str(int(value)) if s.out.dtype == "bool" else literal(value, s.out.dtype)
 
@@ -205,6 +218,7 @@ ROWS: dict[type[Op], str | Callable[[Any, Site], str | None]] = {
     Interleave:      _interleave,
     Slice:           _slice,
     Pad:             _pad,
+    PadMode:         _pad_mode,
     Reduce:          _reduce,
     Repeat:          _repeat,
     Unfold:          _unfold,

@@ -399,9 +399,7 @@ def _multi_head(
     return [found, _head_weights(q, k, heads, in_w, in_b, average) if need_weights else None]
 
 
-def _head_weights(
-    q: Value, k: Value, heads: int, in_w: Value, in_b: Value, average: bool
-) -> Value:
+def _head_weights(q: Value, k: Value, heads: int, in_w: Value, in_b: Value, average: bool) -> Value:
     """What multi-head attention weighs each element by: n l s, or n heads l s."""
     width = q.shape[-1]
     parts = []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from safegraph import value as v
+from safegraph.derived.border import PadMode
 from safegraph.derived.index import Flip, Gather, GatherElements, OneHot, Trilu
 from safegraph.derived.pointwise import (
     Sigmoid,
@@ -28,6 +29,7 @@ from safegraph.frontends.torchscript.types import from_number, short_name, torch
 from safegraph.op import axes_of, axis_of
 from safegraph.value import Value, apply, scalar
 
+PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 END = 2**63 - 1  # what a graph writes for the end of an axis
 
 
@@ -166,7 +168,7 @@ def _roll(x: Value, shifts: Any, dims: Any) -> Value:
 
 
 def _pad(x: Value, pad: Sequence[Dim], mode: Any = "constant", value: Any = None) -> Any:
-    if mode != "constant":
+    if mode not in ("constant", *PAD_MODES):
         return NotImplemented
     before: list[Dim] = [0] * x.rank
     after: list[Dim] = [0] * x.rank
@@ -176,7 +178,13 @@ def _pad(x: Value, pad: Sequence[Dim], mode: Any = "constant", value: Any = None
         cut = [-n if isinstance(n, int) and n < 0 else 0 for n in (low, high)]
         x = v.slice_axis(x, axis, cut[0], x.shape[axis] - cut[1])
         before[axis], after[axis] = (0 if isinstance(n, int) and n < 0 else n for n in (low, high))
+    if mode != "constant":
+        return apply(PadMode(tuple(before), tuple(after), PAD_MODES[mode]), x)
     return v.pad(x, before, after, 0 if value is None else value)
+
+
+def _border(mode: str) -> Callable[..., Any]:
+    return lambda x, padding: _pad(x, padding, mode)
 
 
 def _unfold(x: Value, dim: int, size: int, step: int) -> Value:
@@ -343,6 +351,9 @@ ROWS: dict[str, Callable[..., Any]] = {
     "flip":             lambda x, dims: apply(Flip(axes_of(as_list(dims), x.rank)), x),
     "constant_pad_nd":  lambda x, pad, value=0: _pad(x, pad, "constant", value),
     "pad":              _pad,
+    "_pad_circular":    _border("circular"),
+    **{f"reflection_pad{n}d":  _border("reflect") for n in (1, 2, 3)},
+    **{f"replication_pad{n}d": _border("replicate") for n in (1, 2, 3)},
     "unfold":           _unfold,
     "pixel_shuffle":    _pixel_shuffle,
     "pixel_unshuffle":  _pixel_unshuffle,

@@ -194,7 +194,7 @@ def _euclidean(a: Value, b: Value) -> Value:
         return apply(Concat(parts[0].rank - 1), *parts)
 
     def square(x: Value) -> Value:
-        return v.reduce(binary("multiply", x, x), [x.rank - 1], "sum")
+        return v.reduce(binary("pow", x, 2.0), [x.rank - 1], "sum")
 
     left = joined(binary("multiply", a, -2.0), square(a), v.full(1, (*a.shape[:-1], 1), a.dtype))
     right = joined(b, v.full(1, (*b.shape[:-1], 1), b.dtype), square(b))

@@ -2,6 +2,7 @@
 
 from safegraph.derived.attention import Attention, EncoderLayer, MultiHead
 from safegraph.derived.base import Derived
+from safegraph.derived.border import PadMode
 from safegraph.derived.conv import Conv, ConvTranspose
 from safegraph.derived.einsum import Einsum, Gemm, Linear, Matmul
 from safegraph.derived.index import ArgMax, CumSum, Flip, Gather, GatherElements, OneHot, Trilu
@@ -97,6 +98,7 @@ __all__ = [
     "MultiHead",
     "Not",
     "OneHot",
+    "PadMode",
     "Prelu",
     "Relu",
     "Reshape",

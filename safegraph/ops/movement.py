@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from safegraph.dims import Dim, Shape, at_least, product, require_divide, require_same, same
+from safegraph.dims import (
+    Dim,
+    Shape,
+    at_least,
+    product,
+    require_at_least,
+    require_divide,
+    require_same,
+    same,
+)
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work, axes_of, axis_of
 
@@ -256,6 +265,8 @@ class Slice(Movement):
         for i, (d, (a, b)) in enumerate(zip(x, self.ends(x), strict=True)):
             if at_least(a, 0) is False or at_least(d, b) is False or at_least(b, a) is False:
                 raise ShapeError(f"axis {i} of size {d} has no elements {a} up to {b}")
+            for more, less in ((a, 0), (d, b), (b, a)):
+                require_at_least(more, less, f"axis {i}")
             found.append(b - a)
         return tuple(found)
 
