@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -21,18 +21,11 @@ MOST = 8  # parts
 (s,) = any_of(Slice, "s")
 
 
-def _named(names: list[str], build: Callable[..., Any]) -> Callable[..., Any]:
-    """A function with these parameters that hands them on as a dictionary."""
-    scope: dict[str, Any] = {"build": build}
-    exec(f"def named({', '.join(names)}): return build(dict({', '.join(f'{n}={n}' for n in names)}))", scope)
-    return scope["named"]
-
-
 def _together(count: int) -> tuple[Law, ...]:
     """Neighbouring slices of one tensor, joined, are a slice of it."""
     cuts = any_of(Slice, " ".join(f"s{i}" for i in range(count)))
 
-    def build(found: dict[str, Any]) -> Value | None:
+    def build(**found: Any) -> Value | None:
         axis, parts, whole = found["k"].axis, [found[c.name] for c in cuts], found["x"]
         first, last = parts[0], parts[-1]
         for before, after in pairwise(parts):
@@ -47,9 +40,8 @@ def _together(count: int) -> tuple[Law, ...]:
 
     whole = tensor("x", TensorType("f64", (3, 2 * count + 2)))
     parts = [slice_axis(whole, 1, 1 + 2 * i, 3 + 2 * i) for i in range(count)]
-    names = ["k", "x", *(c.name for c in cuts)]
     return one(
-        f"{count} neighbouring slices joined", k(*(c(x) for c in cuts)), _named(names, build), grade="exact",
+        f"{count} neighbouring slices joined", k(*(c(x) for c in cuts)), build, grade="exact",
         like=Concat(1)(*parts),
     )
 
@@ -67,7 +59,7 @@ def _part(count: int) -> tuple[Law, ...]:
     """A slice that lies within one part is a slice of that part."""
     parts = variables(" ".join(f"x{i}" for i in range(count)))
 
-    def build(found: dict[str, Any]) -> Value | None:
+    def build(**found: Any) -> Value | None:
         axis, cut = found["k"].axis, found["s"]
         start, end = cut.starts[axis], cut.stops[axis]
         at: Any = 0
@@ -85,9 +77,8 @@ def _part(count: int) -> tuple[Law, ...]:
         return None
 
     like = ", ".join(f"{p.name}: 3 {2 + i}" for i, p in enumerate(parts))
-    names = ["k", "s", *(p.name for p in parts)]
     return one(
-        f"a slice of one of {count} parts", s(k(*parts)), _named(names, build), grade="exact", like=like
+        f"a slice of one of {count} parts", s(k(*parts)), build, grade="exact", like=like
     )
 
 

@@ -46,10 +46,11 @@ def decomposition(cls: type[Derived], arity: int) -> tuple[Law, ...]:
     """The op as its definition."""
     (d,) = any_of(cls, "d")
     operands = variables(" ".join(f"x{i}" for i in range(arity)))
-    names = [o.name for o in operands]
-    scope: dict[str, Any] = {}
-    exec(f"def define(d, {', '.join(names)}): return d.define({', '.join(names)})", scope)
-    return one(f"definition of {cls.name} ({arity})", d(*operands), scope["define"])
+
+    def define(**found: Any) -> Value:
+        return found["d"].define(*(found[o.name] for o in operands))
+
+    return one(f"definition of {cls.name} ({arity})", d(*operands), define)
 
 
 def arities(cls: type[Op], most: int = 8) -> range:
@@ -109,21 +110,14 @@ def _skeleton(
 
 
 def _recognise(cls: type[Derived], pattern: Term, heads: list[OpVar], arity: int) -> Any:
-    names = [f"x{i}" for i in range(arity)] + [h.name for h in heads]
-
-    def build(scope: dict[str, Any]) -> Value | None:
-        operands = [scope[f"x{i}"] for i in range(arity)]
-        matched = _value(pattern, scope)
-        specs = [scope[h.name] for h in heads]
+    def recognise(**found: Any) -> Value | None:
+        operands = [found[f"x{i}"] for i in range(arity)]
+        matched = _value(pattern, found)
+        specs = [found[h.name] for h in heads]
         op = next(_proposed(cls, specs, operands, matched), None)
         return None if op is None else apply(op, *operands)
 
-    scope: dict[str, Any] = {"build": build}
-    exec(
-        f"def recognise({', '.join(names)}): return build(dict({', '.join(f'{n}={n}' for n in names)}))",
-        scope,
-    )
-    return scope["recognise"]
+    return recognise
 
 
 def _value(pattern: Any, scope: dict[str, Any]) -> Value:

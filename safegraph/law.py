@@ -6,14 +6,14 @@ A law reads like mathematics and stands in a table:
     p, q = any_of(Permute, "p q")
 
     LAWS = (
-        one("permutes compose", q(p(x)), then(p, q)(x)),
-        one("exp undoes log",   log(x).exp, ...)
+        one("permutes compose",      q(p(x)), then(p, q)(x)),
+        one("a difference is a sum", x - y, x + (-y)),
     )
 
 `x` stands for any tensor, `p` for any permute: its spec is a variable too.  On the right, a new
 spec is a small pure function of the matched ones (`@spec`), which gives None where the law does not
 apply.  Where the right side has another structure for other sizes, it is a function of the matched
-specs and values, by parameter name, that builds the term (`lambda e, x, y: ...`) or gives None.
+specs and values, by parameter name (or `**found` for all), that builds the term or gives None.
 
 A law is data: its rule in the e-graph, its test, its line in an explanation all come from it.
 """
@@ -257,7 +257,8 @@ class Law:
             if isinstance(self.right, Term | Var):
                 return _instance(self.right, scope)
             names = _parameters(self.right)
-            return self.right(**{n: scope[n] for n in names if n in scope})
+            every = _EVERY in names
+            return self.right(**{n: v for n, v in scope.items() if every or n in names})
         except (ShapeError, _NoLaw):
             return None
 
@@ -304,11 +305,16 @@ def _resolve(item: Any, scope: Mapping[str, Any]) -> Any:
     return item
 
 
+_EVERY = "**"  # the parameter of a function that takes everything that was matched
+
+
 @cache
 def _parameters(function: Callable[..., Any]) -> dict[str, bool]:
     """The parameters of a function, and whether each is needed: those with a default are not."""
-    found = inspect.signature(function).parameters
-    return {n: p.default is p.empty for n, p in found.items()}
+    found = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in found):
+        return {_EVERY: False}
+    return {p.name: p.default is p.empty for p in found}
 
 
 def _atoms(item: Any) -> Iterator[Var | OpVar]:
