@@ -82,14 +82,14 @@ def _through_pointwise(cls: type[Op], *, up: bool) -> tuple[Law, ...]:
             h(m(x), y),
             lambda h, m, x, y_is: m(h(x, full(y_is, x.shape, x.dtype))),
             facts=uniform(y),
-            grade="exact",
+            grade="real",
         )
         laws += one(
             f"{cls.name} and {Binary.name} of a number commute",
             h(y, m(x)),
             lambda h, m, x, y_is: m(h(full(y_is, x.shape, x.dtype), x)),
             facts=uniform(y),
-            grade="exact",
+            grade="real",
         )
     return tuple(laws)
 

@@ -130,9 +130,9 @@ def one_tap(m: Broadcast, s: Slice, x: Value, w: Value, root: TensorType) -> Val
     return Conv((1,), (0,), (0,), (1,), channels)(x, kernel)
 
 
-def one_convolution(c: Conv, x: Value, w: Value, y: Value) -> Value:
+def one_convolution(c: Conv, x: Value, w: Value, y: Value) -> Value | None:
     """Convolutions of one kind of one operand: the weights are added."""
-    return c(x, w + y)
+    return c(x, w + y) if w.shape == y.shape else None
 
 
 def focus(

@@ -286,6 +286,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "parts":            (lambda x: x.split(2, 1)[1] * x.split([1, 2], 1)[0] + x.chunk(3, 1)[1] + x.unbind(1)[2][:, None], A),
     "roll and flip":    (lambda x: x.roll((1, -1), (1, 2)).roll(3).flip(0, 2), A),
     "pad":              (lambda x: F.pad(F.pad(x, (1, 2, 0, 1), value=3.0), (-1, 2)), A),
+    "cdist of many":    (lambda x: torch.cdist(x.repeat(1, 9, 1), 2 * x), A),
     "pad reflect":      (lambda x: F.pad(x[None], (1, 2, 2, 0), "reflect"), A),
     "pad replicate":    (lambda x: F.pad(x[None], (1, 4, 0, 0), "replicate"), A),
     "pad circular":     (lambda x: F.pad(x[None], (1, 2, 0, 1), "circular"), A),
@@ -754,3 +755,34 @@ def test_elements_survive(dtype: torch.dtype):
     tensor = (A * 3).to(dtype)
     array = to_array(tensor)
     assert torch.equal(to_tensor(array, short_name(dtype)), tensor)
+
+
+# -- results that nobody uses ---------------------------------------------------------------------
+
+
+class Attending(nn.Module):
+    """Self-attention, and the weights of it too if they are wanted."""
+
+    def __init__(self, weights: bool) -> None:
+        super().__init__()
+        self.inner, self.weights = nn.MultiheadAttention(8, 2, batch_first=True), weights
+
+    def forward(self, x: torch.Tensor) -> Any:
+        result, weights = self.inner(x, x, x)
+        return (result, weights) if self.weights else result
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_weights_of_attention_are_nodes_only_where_they_are_used(weights: bool) -> None:
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        traced = torch.jit.trace(Attending(weights).eval(), x)
+        wanted = traced(x) if weights else (traced(x),)
+    dag = SafeDAG.from_torchscript(traced, ["f32[batch 5 8]"])
+    assert "aten::_native_multi_head_attention" in str(traced.inlined_graph)
+    assert [node.op.name for node in dag if node.op.name in ("multi_head", "softmax")] == (
+        ["multi_head", "softmax"] if weights else ["multi_head"]
+    )
+    assert weights or len(dag) == 1
+    for found, one in zip(dag.evaluate(x.numpy()).values(), wanted, strict=True):
+        np.testing.assert_allclose(found, one, atol=1e-6)

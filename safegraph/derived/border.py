@@ -63,7 +63,9 @@ class PadMode(Derived):
         return Work()
 
     def run(self, x: Any) -> Any:
-        return np.pad(x, list(zip(self.before, self.after, strict=True)), self.mode)
+        mode: Any = self.mode  # one of the many texts that NumPy's stub lists
+        widths = [(int(a), int(b)) for a, b in zip(self.before, self.after, strict=True)]
+        return np.pad(x, widths, mode)
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> PadMode | None:
