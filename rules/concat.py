@@ -33,7 +33,10 @@ def _together(count: int) -> tuple[Law, ...]:
                 return None
         for part in parts:
             for a in range(whole.rank):
-                if a != axis and (part.starts[a], part.stops[a]) != (first.starts[a], first.stops[a]):
+                if a != axis and (part.starts[a], part.stops[a]) != (
+                    first.starts[a],
+                    first.stops[a],
+                ):
                     return None
         stops = tuple(last.stops[a] if a == axis else b for a, b in enumerate(first.stops))
         return apply(Slice(first.starts, stops), whole)
@@ -41,7 +44,10 @@ def _together(count: int) -> tuple[Law, ...]:
     whole = tensor("x", TensorType("f64", (3, 2 * count + 2)))
     parts = [slice_axis(whole, 1, 1 + 2 * i, 3 + 2 * i) for i in range(count)]
     return one(
-        f"{count} neighbouring slices joined", k(*(c(x) for c in cuts)), build, grade="exact",
+        f"{count} neighbouring slices joined",
+        k(*(c(x) for c in cuts)),
+        build,
+        grade="exact",
         like=Concat(1)(*parts),
     )
 
@@ -51,7 +57,9 @@ def _mapped(cls: type[Op], count: int) -> tuple[Law, ...]:
     (h,) = any_of(cls, "h")
     parts = variables(" ".join(f"x{i}" for i in range(count)))
     left = k(*(h(p) for p in parts))
-    like = ", ".join(f"{p.name}: {'bool' if cls is Not else 'f64'} 3 {2 + i}" for i, p in enumerate(parts))
+    like = ", ".join(
+        f"{p.name}: {'bool' if cls is Not else 'f64'} 3 {2 + i}" for i, p in enumerate(parts)
+    )
     return one(f"{cls.name} of {count} joined parts", left, h(k(*parts)), grade="exact", like=like)
 
 
@@ -77,9 +85,7 @@ def _part(count: int) -> tuple[Law, ...]:
         return None
 
     like = ", ".join(f"{p.name}: 3 {2 + i}" for i, p in enumerate(parts))
-    return one(
-        f"a slice of one of {count} parts", s(k(*parts)), build, grade="exact", like=like
-    )
+    return one(f"a slice of one of {count} parts", s(k(*parts)), build, grade="exact", like=like)
 
 
 def _laws() -> Iterator[tuple[Law, ...]]:

@@ -123,14 +123,23 @@ def after_conv(
     taps = "".join(chr(ord("p") + i) for i in range(w.rank - 2))
     steps = tuple(s * t for s, t in zip(c.strides, d.strides, strict=True))
     merged = Conv(steps, c.before, c.after, c.dilations)
-    return merged(x, einsum(f"om,mi{taps}->oi{taps}", matrix, w), einsum("om,m->o", matrix, zero_if_none(b, w)) + zero_if_none(e, v))
+    return merged(
+        x,
+        einsum(f"om,mi{taps}->oi{taps}", matrix, w),
+        einsum("om,m->o", matrix, zero_if_none(b, w)) + zero_if_none(e, v),
+    )
 
 
 def before_conv(
     c: Conv, d: Conv, x: Value, v: Value, w: Value, b: Value | None = None, e: Value | None = None
 ) -> Value | None:
     """A convolution (c) of a 1x1 convolution (d), where no border comes between."""
-    if not pointwise_conv(d, v) or c.groups != 1 or any(s != 1 for s in d.strides) or any((*c.before, *c.after)):
+    if (
+        not pointwise_conv(d, v)
+        or c.groups != 1
+        or any(s != 1 for s in d.strides)
+        or any((*c.before, *c.after))
+    ):
         return None
     taps = "".join(chr(ord("p") + i) for i in range(w.rank - 2))
     weight = einsum(f"om{taps},mi->oi{taps}", w, reshape(v, v.shape[:2]))
@@ -203,7 +212,11 @@ def parallel(
 
 def delta(c: Conv, x: Value, w: Value) -> Value | None:
     """The weight of the convolution like c that gives back its operand; None where there is none."""
-    if any(s != 1 for s in c.strides) or w.shape[0] != x.shape[1] or not isinstance(x.shape[1], int):
+    if (
+        any(s != 1 for s in c.strides)
+        or w.shape[0] != x.shape[1]
+        or not isinstance(x.shape[1], int)
+    ):
         return None
     places = []
     for i, size in enumerate(w.shape[2:]):
@@ -250,16 +263,17 @@ def pool_first(q: AvgPool, c: Conv, x: Value, w: Value, b: Value | None = None) 
     return c(q(x), w) if b is None else c(q(x), w, b)
 
 
-def transposed(
-    c: Conv, j: Interleave, x: Value, w: Value, b: Value | None = None
-) -> Value | None:
+def transposed(c: Conv, j: Interleave, x: Value, w: Value, b: Value | None = None) -> Value | None:
     """A convolution of x with zeros between its elements, as a transposed one of x."""
     if j.fill != 0 or any(s != 1 for s in (*j.steps[:2], *c.strides)) or c.groups != 1:
         return None
     reach = [(k - 1) * d for k, d in zip(w.shape[2:], c.dilations, strict=True)]
     before = [r - p for r, p in zip(reach, c.before, strict=True)]
     after = [r - p for r, p in zip(reach, c.after, strict=True)]
-    first, last = [n for n in before if isinstance(n, int)], [n for n in after if isinstance(n, int)]
+    first, last = (
+        [n for n in before if isinstance(n, int)],
+        [n for n in after if isinstance(n, int)],
+    )
     if len(first) + len(last) < 2 * len(reach) or any(n < 0 for n in first):
         return None
     extra = tuple(max(0, -n) for n in last)
@@ -297,7 +311,9 @@ PLAIN = "x: 2 5 6 6, w: 4 5 3 3, b: 4; x: 2 5 6, w: 4 5 3, b: 4; x: 2 4 6, w: 4 
 POINTWISE = "x: 2 5 6 6, w: 4 5 1 1, b: 4; x: 2 5 6, w: 4 5 1, b: 4"
 AFTER = "x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 6 4 1 1, e: 6; x: 2 5 6, w: 4 5 3, b: 4, v: 6 4 1, e: 6"
 BEFORE = "x: 2 5 6 6, v: 4 5 1 1, e: 4, w: 6 4 3 3, b: 6; x: 2 5 6, v: 4 5 1, e: 4, w: 6 4 3, b: 6"
-PARALLEL = "x: 2 5 6, w: 4 5 3, b: 4, v: 4 5 1, e: 4; x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 4 5 3 3, e: 4"
+PARALLEL = (
+    "x: 2 5 6, w: 4 5 3, b: 4, v: 4 5 1, e: 4; x: 2 5 6 6, w: 4 5 3 3, b: 4, v: 4 5 3 3, e: 4"
+)
 SAME = "x: 2 4 6, w: 4 4 1, b: 4; x: 2 4 6, w: 4 4 3, b: 4; x: 2 4 5, w: 4 2 3, b: 4"
 BESIDE = "; ".join(f"{text}, scale: 4, bias: 4, mean: 4, variance: 4" for text in SAME.split(";"))
 

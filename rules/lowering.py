@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from safegraph.derived.einsum import Einsum, Linear, by_matmul
+from safegraph.derived.einsum import Einsum, Linear, Matmul, by_matmul
 from safegraph.derived.pointwise import Broadcast, Where
 from safegraph.derived.pool import MaxPool
 from safegraph.law import any_of, constant, one, table, variables
 from safegraph.op import TensorType
 from safegraph.ops import Binary, Repeat, Select, Stride, Unsqueeze
 from safegraph.rules.einsum import other
-from safegraph.value import Value, permute, reshape
+from safegraph.value import Value, apply, permute, reshape, tensor
 
 x, y, z, w, a = variables("x y z w a")
 (b,) = any_of(Binary, "b")
@@ -29,6 +29,12 @@ def _if_same(value: Value, root: TensorType) -> Value | None:
 
 def _leading(u: Unsqueeze) -> bool:
     return u.axes == tuple(range(len(u.axes)))
+
+
+def plainly(e: Einsum, x: Value, y: Value) -> Value | None:
+    """A contraction that is the definition of a matmul, with nothing to permute or reshape."""
+    found = Matmul()(x, y)
+    return found if Matmul().define(x, y) is e(x, y) else None
 
 
 def by_linear(e: Einsum, x: Value, y: Value) -> Value | None:
@@ -57,8 +63,14 @@ def with_bias(x: Value, w: Value, b: Value, root: TensorType) -> Value | None:
     return None
 
 
+_X, _Y = tensor("x", "f64[2 3 4]"), tensor("y", "f64[4 5]")
+_PLAIN = Matmul().define(_X, _Y)
+_EXCHANGED = apply(other(Einsum.of("abc,cd->abd")), _Y, _X)
+
 # fmt: off
 LAWS = table("lowering",
+    one("a contraction that is a matmul",              e(x, y),       plainly, like=_PLAIN),
+    one("a matmul with its operands exchanged",        e(y, x),       lambda e, x, y: plainly(other(e), x, y), like=_EXCHANGED),
     one("a contraction by matmul",                     e(x, y),       lambda e, x, y: by_matmul(e, x, y)),
     one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: by_matmul(other(e), y, x)),
     one("a contraction by linear",                     e(x, y),       by_linear, facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),

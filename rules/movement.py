@@ -179,7 +179,9 @@ def slice_ungroup(s: Slice, v: Ungroup, x: Value) -> Value | None:
     return v(apply(Slice(tuple(starts), tuple(stops)), x))
 
 
-def _aligned(s: Slice, runs: tuple[int, ...], x: Value, after: Callable[[Value], Value]) -> Value | None:
+def _aligned(
+    s: Slice, runs: tuple[int, ...], x: Value, after: Callable[[Value], Value]
+) -> Value | None:
     starts: list[Dim] = []
     stops: list[Dim | None] = []
     for axis, n in enumerate(runs):

@@ -169,7 +169,9 @@ def resized_after(c: Conv, z: Resize, x: Value, w: Value, b: Value | None = None
 _PARTS = (t1(x), t2(s2(x)), t3(s3(x)), t4(s4(x)))
 
 # Examples on which the laws fire.
-_line, _image, _kernel = (tensor(n, t) for n, t in (("x", "f64[2 4 8]"), ("x", "f64[2 4 6 6]"), ("w", "f64[5 4 3]")))
+_line, _image, _kernel = (
+    tensor(n, t) for n, t in (("x", "f64[2 4 8]"), ("x", "f64[2 4 6 6]"), ("w", "f64[5 4 3]"))
+)
 _kernel_2d, _channels = tensor("w", "f64[5 4 3 3]"), tensor("w", "f64[4 1]")
 _rows = (unfold(_line, 2, 3, 1), unfold(_line, 2, 3, 2))
 _windows = tuple(unfold(unfold(_image, 2, 3, n), 4, 3, n) for n in (1, 2))
@@ -179,7 +181,11 @@ TWO_LEFT = tuple(einsum("ncsatb,ocab->nost", both, _kernel_2d) for both in _wind
 TWO_RIGHT = tuple(einsum("ocab,ncsatb->nost", _kernel_2d, both) for both in _windows)
 SHIFTED = Broadcast("multiply")(slice_axis(_line, 2, 1, 6), _channels)
 _GRID = Concat(1)(
-    *(stride(apply(Slice((0, 0, i, j), (None,) * 4), _image), (1, 1, 2, 2)) for j in (0, 1) for i in (0, 1))
+    *(
+        stride(apply(Slice((0, 0, i, j), (None,) * 4), _image), (1, 1, 2, 2))
+        for j in (0, 1)
+        for i in (0, 1)
+    )
 )
 _focus = Conv((1, 1), (1, 1), (1, 1), (1, 1))
 GRID = (_focus(_GRID, tensor("w", "f64[5 16 3 3]")),)
@@ -187,7 +193,9 @@ GRID_BIASED = (_focus(_GRID, tensor("w", "f64[5 16 3 3]"), tensor("b", "f64[5]")
 _mix = Conv((1, 1), (0, 0), (0, 0), (1, 1))
 _grown = tuple(Resize((2, 3), (9, 4), mode)(_image) for mode in ("nearest", "linear", "cubic"))
 RESIZED = tuple(_mix(grown, tensor("w", "f64[5 4 1 1]")) for grown in _grown)
-RESIZED_BIASED = tuple(_mix(grown, tensor("w", "f64[5 4 1 1]"), tensor("b", "f64[5]")) for grown in _grown)
+RESIZED_BIASED = tuple(
+    _mix(grown, tensor("w", "f64[5 4 1 1]"), tensor("b", "f64[5]")) for grown in _grown
+)
 
 # fmt: off
 LAWS = table("windows",
