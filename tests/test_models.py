@@ -28,7 +28,7 @@ def test_a_light_model_is_optimized_and_equal(name: str):
     result = SafeDAG.from_onnx(model).optimize("onnxruntime")
     found = _run(result.dag.to_onnx(), feed)
 
-    assert result.after <= result.before
+    assert result.after <= result.before * (1 + 1e-12)  # sums in another order
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 

@@ -5,7 +5,25 @@ model computes from shapes), `writer.py` (the loop back), `table_out.py` (its ta
 (ops that no table knows, both ways).  A table is joined from one file a family of ops.
 """
 
-from safegraph.frontends.onnx.read import from_onnx
-from safegraph.frontends.onnx.write import to_onnx
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safegraph.frontends.onnx.read import from_onnx
+    from safegraph.frontends.onnx.write import to_onnx
 
 __all__ = ["from_onnx", "to_onnx"]
+
+
+def __getattr__(name: str) -> Any:
+    """The two functions, loaded when they are asked for: ONNX itself is an extra."""
+    if name == "from_onnx":
+        from safegraph.frontends.onnx.read import from_onnx
+
+        return from_onnx
+    if name == "to_onnx":
+        from safegraph.frontends.onnx.write import to_onnx
+
+        return to_onnx
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
