@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safegraph.derived.einsum import Einsum, Linear, Matmul, by_matmul
+from safegraph.derived.einsum import Einsum, Linear, Matmul, MatmulForm, by_matmul
 from safegraph.derived.pointwise import Broadcast, Where
 from safegraph.derived.pool import MaxPool
 from safegraph.law import any_of, constant, one, table, variables
@@ -29,6 +29,15 @@ def _if_same(value: Value, root: TensorType) -> Value | None:
 
 def _leading(u: Unsqueeze) -> bool:
     return u.axes == tuple(range(len(u.axes)))
+
+
+def matmul(e: Einsum, x: Value, y: Value) -> Value | None:
+    """A contraction as one matmul with the permutes and reshapes that this takes.
+
+    Not where an operand has labels of its own that are summed: another law sums those first.
+    """
+    form = MatmulForm.of(e)
+    return None if form.left_only or form.right_only else by_matmul(e, x, y)
 
 
 def plainly(e: Einsum, x: Value, y: Value) -> Value | None:
@@ -71,8 +80,8 @@ _EXCHANGED = apply(other(Einsum.of("abc,cd->abd")), _Y, _X)
 LAWS = table("lowering",
     one("a contraction that is a matmul",              e(x, y),       plainly, like=_PLAIN),
     one("a matmul with its operands exchanged",        e(y, x),       lambda e, x, y: plainly(other(e), x, y), like=_EXCHANGED),
-    one("a contraction by matmul",                     e(x, y),       lambda e, x, y: by_matmul(e, x, y)),
-    one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: by_matmul(other(e), y, x)),
+    one("a contraction by matmul",                     e(x, y),       matmul),
+    one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: matmul(other(e), y, x)),
     one("a contraction by linear",                     e(x, y),       by_linear, facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),
     one("a contraction by linear, operands exchanged", e(y, x),       lambda e, x, y: by_linear(other(e), x, y), facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),
     one("a linear map with a bias",                    n(x, w) + r(a), lambda x, w, a, root: with_bias(x, w, a, root), like="x: 2 3 4, w: 5 4, a: 1 1 5"),
