@@ -16,6 +16,7 @@ from safegraph.derived.base import evaluate
 from safegraph.dims import names
 from safegraph.dtypes import from_numpy
 from safegraph.egraph import Budget, EGraph, ENode, Report
+from safegraph.extract.cost import DEFAULT_SIZE
 from safegraph.extract.search import Choices, ExtractionError, extract, total
 from safegraph.extract.targets import Target
 from safegraph.extract.targets import target as find_target
@@ -24,8 +25,6 @@ from safegraph.ops import Iota, Scalar
 from safegraph.rules import LOWERING, REFINING, Phase, chains
 from safegraph.value import Value, apply, tensor, walk
 
-DEFAULT_SIZE = 16
-"""What a free size is taken as, where no value was given for it."""
 DEFAULT_BUDGET = Budget(nodes=100_000, seconds=20.0)
 _AHEAD = 1e-9  # of its cost, for what is computed ahead of time: not nothing, so the smaller wins
 _SMALL = 64  # tensors of so many elements are read to see whether they are one number
