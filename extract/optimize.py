@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from safegraph.extract.targets import Target
 from safegraph.extract.targets import target as find_target
 from safegraph.op import TensorType
 from safegraph.ops import Iota, Scalar
+from safegraph.ranges import ANYTHING, Range
 from safegraph.rules import LOWERING, REFINING, Phase, chains
 from safegraph.value import Value, apply, tensor, walk
 
@@ -99,7 +100,12 @@ def optimize(
     outputs = {o: terms[v] for o, v in runnable.outputs.items()}
     constants = [t.name for t in dag.kind("parameter", "buffer", "const")]
     egraph = EGraph()
-    roots = egraph.add(outputs.values(), constants=constants, numbers=_numbers(dag))
+    roots = egraph.add(
+        outputs.values(),
+        constants=constants,
+        numbers=_numbers(dag),
+        ranges=lambda name: _range(dag.tensors[name]),
+    )
     given = len(egraph)
     report = explore(egraph, phases, budget, [values])
     program = _Program(egraph, goal, values, given, list(outputs), roots)
@@ -181,6 +187,15 @@ def _numbers(dag: SafeDAG) -> dict[str, Any]:
             if (array == array.flat[0]).all():
                 found[t.name] = array.flat[0].item()
     return found
+
+
+def _range(t: Tensor) -> Range | None:
+    """Between which numbers the data of a tensor is; None where nothing is known."""
+    if t.data is None or t.type.numel == 0 or t.type.dtype in ("bool", "c64", "c128"):
+        return None
+    array = t.array()
+    low, high = float(array.min()), float(array.max())
+    return ANYTHING if isnan(low) else Range(low, high, low == -inf, high == inf)
 
 
 class _Program:
@@ -350,6 +365,12 @@ def _order(choices: Choices, roots: Sequence[int], chosen: Mapping[int, int]) ->
 def _fold(dag: SafeDAG, outputs: Mapping[str, Value], ahead: Mapping[Value, bool]) -> _Folded:
     """Values that can be computed ahead, computed: they become tensors."""
     order = walk(outputs.values())
+    # A graph may come without the data of its weights: what they make stays to be computed.
+    known: dict[Value, bool] = {}
+    for v in order:
+        leaf = dag.tensors.get(v.name) if v.op is None else None
+        known[v] = all(known[o] for o in v.operands) and (leaf is None or leaf.data is not None)
+    ahead = {v: ahead[v] and known[v] for v in order}
     # A number or a range alone stays an op: it is its own shortest form.
     plain = {v for v in order if v.op is None or isinstance(v.op, Scalar | Iota)}
     needed = {o for v in order if not ahead[v] for o in v.operands} | set(outputs.values())

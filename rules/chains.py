@@ -38,7 +38,9 @@ def reorder(egraph: EGraph, bindings: Sequence[Mapping[str, int]]) -> int:
     count = 0
     for cls, node in first.items():
         chain = flatten(node, first)
-        if len(chain.operands) < 3:
+        # 0 * inf would be NaN in one order and not in another
+        infinite = any(not egraph.range_of(c).finite for c in chain.operands)
+        if len(chain.operands) < 3 or infinite:
             continue
         count += 1
         shapes = [egraph.type_of(c).shape for c in chain.operands]

@@ -322,29 +322,30 @@ _NORM = n(x, scale, bias, mean, variance)
 # fmt: off
 FOLDING = table("conv",
     biased("a batch norm of a convolution",           lambda y: n(y, scale, bias, mean, variance), fold_norm,
-        facts=(constant(w), constant(variance))),
-    biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k)), like=CHANNELS),
-    biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k)), like=CHANNELS),
-    one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS),
-    one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS),
+        facts=(constant(w), constant(variance)), grade="finite"),
+    biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k)), like=CHANNELS, grade="finite"),
+    biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k)), like=CHANNELS, grade="finite"),
+    one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS, grade="finite"),
+    one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS, grade="finite"),
     one("a convolution of a border",                  c(p(x), w),        absorb_pad, like=PLAIN),
     one("a biased convolution of a border",           c(p(x), w, b),     absorb_pad, like=PLAIN),
 )
 
+# Kernels are merged and filled up with zeros: 0 * inf would be NaN where nothing was.
 COMPOSITION = table("conv",
-    pairs("a 1x1 convolution of a convolution",       lambda i, o: d(c(x, *i), *o), after_conv,    facts=(constant(w), constant(v)), like=AFTER),
-    pairs("a convolution of a 1x1 convolution",       lambda o, i: c(d(x, *i), *o), before_conv,   facts=(constant(w), constant(v)), like=BEFORE),
-    pairs("parallel convolutions",                    lambda i, o: c(x, *i) + d(x, *o), parallel,  facts=(constant(w), constant(v)), like=PARALLEL),
-    biased("a convolution beside its operand",        lambda y: y + x,              beside_identity, facts=constant(w), like=SAME),
-    biased("its operand beside a convolution",        lambda y: x + y,              beside_identity, facts=constant(w), like=SAME),
-    biased("a convolution beside a batch norm",       lambda y: y + _NORM,          beside_norm,     facts=constant(w), like=BESIDE),
-    biased("a batch norm beside a convolution",       lambda y: _NORM + y,          beside_norm,     facts=constant(w), like=BESIDE),
+    pairs("a 1x1 convolution of a convolution",       lambda i, o: d(c(x, *i), *o), after_conv,    facts=(constant(w), constant(v)), like=AFTER, grade="finite"),
+    pairs("a convolution of a 1x1 convolution",       lambda o, i: c(d(x, *i), *o), before_conv,   facts=(constant(w), constant(v)), like=BEFORE, grade="finite"),
+    pairs("parallel convolutions",                    lambda i, o: c(x, *i) + d(x, *o), parallel,  facts=(constant(w), constant(v)), like=PARALLEL, grade="finite"),
+    biased("a convolution beside its operand",        lambda y: y + x,              beside_identity, facts=constant(w), like=SAME, grade="finite"),
+    biased("its operand beside a convolution",        lambda y: x + y,              beside_identity, facts=constant(w), like=SAME, grade="finite"),
+    biased("a convolution beside a batch norm",       lambda y: y + _NORM,          beside_norm,     facts=constant(w), like=BESIDE, grade="finite"),
+    biased("a batch norm beside a convolution",       lambda y: _NORM + y,          beside_norm,     facts=constant(w), like=BESIDE, grade="finite"),
 )
 
 MOVING = table("conv",
     biased("a stride of a convolution",               lambda y: t(y), strided, like=PLAIN),
     biased("a 1x1 convolution strides first",         lambda y: y,    stride_first, like=POINTWISE),
-    biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first, like=POINTWISE),
+    biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first, like=POINTWISE, grade="finite"),
     one("a convolution of interleaved zeros",         c(j(x), w),     transposed, like=PLAIN),
     one("a biased convolution of interleaved zeros",  c(j(x), w, b),  transposed, like=PLAIN),
 )

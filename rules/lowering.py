@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from safegraph.derived.einsum import Einsum, Linear, Matmul, MatmulForm, by_matmul
+from safegraph.derived.einsum import Einsum, Linear, Matmul, MatmulForm, by_matmul, einsum
 from safegraph.derived.pointwise import Broadcast, Where
 from safegraph.derived.pool import MaxPool
 from safegraph.law import any_of, constant, one, table, variables
-from safegraph.op import TensorType
-from safegraph.ops import Binary, Repeat, Select, Stride, Unsqueeze
+from safegraph.op import Op, TensorType
+from safegraph.ops import Binary, Repeat, Select, Stride, Ungroup, Unsqueeze
 from safegraph.rules.einsum import other
 from safegraph.value import Value, apply, permute, reshape, tensor
 
@@ -21,6 +21,7 @@ x, y, z, w, a = variables("x y z w a")
 (c,) = any_of(Where, "c")
 (n,) = any_of(Linear, "n")
 (t,) = any_of(Stride, "t")
+(g,) = any_of(Ungroup, "g")
 
 
 def _if_same(value: Value, root: TensorType) -> Value | None:
@@ -72,9 +73,26 @@ def with_bias(x: Value, w: Value, b: Value, root: TensorType) -> Value | None:
     return None
 
 
+def with_bias_inside(m: Op, x: Value, w: Value, a: Value, root: TensorType) -> Value | None:
+    """A bias that is added after the leading axes of a linear map were reshaped."""
+    if root.shape[-1] != w.shape[0]:
+        return None
+    found = with_bias(x, w, a, root)
+    return found if found is None else m(found)
+
+
 _X, _Y = tensor("x", "f64[2 3 4]"), tensor("y", "f64[4 5]")
 _PLAIN = Matmul().define(_X, _Y)
 _EXCHANGED = apply(other(Einsum.of("abc,cd->abd")), _Y, _X)
+_LINEAR = tuple(
+    einsum(text, tensor("y", kernel), tensor("x", rows))
+    for text, kernel, rows in (
+        ("oi,ni->no", "f64[5 4]", "f64[3 4]"),
+        ("io,ni->no", "f64[4 5]", "f64[3 4]"),
+        ("oi,mni->mno", "f64[5 4]", "f64[2 3 4]"),
+        ("io,mni->mno", "f64[4 5]", "f64[2 3 4]"),
+    )
+)
 
 # fmt: off
 LAWS = table("lowering",
@@ -83,10 +101,14 @@ LAWS = table("lowering",
     one("a contraction by matmul",                     e(x, y),       matmul),
     one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: matmul(other(e), y, x)),
     one("a contraction by linear",                     e(x, y),       by_linear, facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),
-    one("a contraction by linear, operands exchanged", e(y, x),       lambda e, x, y: by_linear(other(e), x, y), facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),
+    one("a contraction by linear, operands exchanged", e(y, x),       lambda e, x, y: by_linear(other(e), x, y), facts=constant(y), like=_LINEAR),
     one("a linear map with a bias",                    n(x, w) + r(a), lambda x, w, a, root: with_bias(x, w, a, root), like="x: 2 3 4, w: 5 4, a: 1 1 5"),
     one("a bias with a linear map",                    r(a) + n(x, w), lambda x, w, a, root: with_bias(x, w, a, root), like="x: 2 3 4, w: 5 4, a: 1 1 5"),
-    one("a stride by pooling",                         t(x),          by_pooling),
+    one("a linear map with a bias, with new axes",     u(n(x, w)) + r(a), lambda u, x, w, a, root: with_bias_inside(u, x, w, a, root), like="x: 3 4, w: 5 4, a: 1 1 5"),
+    one("a bias with a linear map, with new axes",     r(a) + u(n(x, w)), lambda u, x, w, a, root: with_bias_inside(u, x, w, a, root), like="x: 3 4, w: 5 4, a: 1 1 5"),
+    one("a linear map with a bias, ungrouped",         g(n(x, w)) + r(a), lambda g, x, w, a, root: with_bias_inside(g, x, w, a, root), like="x: 6 4, w: 5 4, a: 1 1 5"),
+    one("a bias with a linear map, ungrouped",         r(a) + g(n(x, w)), lambda g, x, w, a, root: with_bias_inside(g, x, w, a, root), like="x: 6 4, w: 5 4, a: 1 1 5"),
+    one("a stride by pooling",                         t(x),          by_pooling, like="x: 2 3 4 6"),
     one("a binary op broadcasts",                      b(x, y),       lambda b, x, y: Broadcast(b.kind)(x, y)),
     one("a select broadcasts",                         s(x, y, z),    lambda x, y, z: Where()(x, y, z)),
     one("broadcasting repeats (left)",                 m(r(x), y),    lambda m, x, y, root: _if_same(m(x, y), root)),

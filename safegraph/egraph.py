@@ -30,6 +30,7 @@ from egglog import bindings
 from safegraph.law import Law, OpVar, Term, Var
 from safegraph.op import Interned, Op, TensorType, by_id
 from safegraph.ops import Pointwise, Scalar
+from safegraph.ranges import Range, kinship, of_op, of_type
 from safegraph.value import Value, tensor, walk
 
 
@@ -123,9 +124,12 @@ class EGraph:
         self._born: list[tuple[str, int]] = []
         self._known: dict[tuple[int, tuple[int, ...]], int] = {}
         self._leaves: dict[str, int] = {}
+        self._names: dict[int, str] = {}
         self._leaf_names: list[str] = []
         self._constants: set[int] = set()
         self._uniform: dict[int, Number] = {}
+        self._leaf_ranges: Callable[[str], Range | None] = lambda name: None
+        self._ranges: dict[int, Range] = {}
         self._pending: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
         self._templates: dict[tuple[Any, ...], Any] = {}
         self._laws: dict[Law, int] = {}
@@ -144,12 +148,16 @@ class EGraph:
         *,
         constants: Iterable[str] = (),
         numbers: Mapping[str, Any] | None = None,
+        ranges: Callable[[str], Range | None] | None = None,
     ) -> list[int]:
         """Register values; gives the number of each.
 
         `constants` are names of leaves that depend on no input, `numbers` the value of leaves whose
-        elements are all equal.
+        elements are all equal, `ranges` gives what is known of a leaf's elements (None: that they
+        are finite), when it is asked for.
         """
+        if ranges is not None:
+            self._leaf_ranges = ranges
         values = list(values)
         done: dict[Value, int] = {}
         constants = set(constants)
@@ -170,6 +178,7 @@ class EGraph:
             return self._leaves[value.name]
         index = self._new(None, (), value.type, ("given", 0))
         self._leaves[value.name] = index
+        self._names[index] = value.name
         self._pending["n_leaf"].append((index, len(self._leaf_names)))
         self._leaf_names.append(value.name)
         if is_constant:
@@ -259,7 +268,7 @@ class EGraph:
         for fact in law.facts:
             if fact.kind == "constant":
                 facts.append(f"(constant v_{fact.name})")
-            else:
+            elif fact.kind == "uniform":
                 facts.append(f"(= u_{fact.name} (uniform v_{fact.name}))")
                 columns.append(f"u_{fact.name}")
         row = f"(m_{number}_ {' '.join(columns)})"
@@ -388,6 +397,8 @@ class EGraph:
         """Build the right side for one match, equal to the root; False where there is none."""
         tensors, specs = len(law.tensors), len(law.specs)
         operands = match[1 : 1 + tensors]
+        if not self._within(law, operands):
+            return False
         types = self._types
         key = (number, types[match[0]].id, *(types[i].id for i in operands), *match[1 + tensors :])
         template = self._templates.get(key, False)
@@ -402,6 +413,34 @@ class EGraph:
             slots.append(self._node(op, tuple(slots[p] for p in places), type_, born))
         self.union(match[0], slots[result], law.name)
         return True
+
+    def _within(self, law: Law, operands: tuple[int, ...]) -> bool:
+        """Are the operands in the ranges on which the law holds?"""
+        if law.grade == "finite" and not all(self.range_of(o).finite for o in operands):
+            return False
+        return all(holds(self.range_of(operands[i])) for i, holds in law.ranges)
+
+    def range_of(self, index: int) -> Range:
+        """Between which numbers the elements of an e-node are."""
+        stack = [index]
+        while stack:
+            i = stack[-1]
+            if i in self._ranges:
+                stack.pop()
+                continue
+            op, operands = self._ops[i], self._operands[i]
+            missing = [o for o in operands if o not in self._ranges]
+            if missing:
+                stack += missing
+                continue
+            if op is None:
+                self._ranges[i] = self._leaf_ranges(self._names[i]) or of_type(self._types[i])
+            else:
+                ranges = tuple(self._ranges[o] for o in operands)
+                types = tuple(self._types[o] for o in operands)
+                kin = kinship(op, operands, lambda o: (self._ops[o], self._operands[o]))
+                self._ranges[i] = of_op(op, ranges, types, kin)
+        return self._ranges[index]
 
     def _template(self, law: Law, match: tuple[int, ...], tensors: int, specs: int) -> Any:
         """The right side for ops and operand types, as steps on numbered slots; None: no law."""
@@ -498,7 +537,7 @@ class EGraph:
     @property
     def leaves(self) -> dict[int, str]:
         """The names of the leaf e-nodes by number."""
-        return {i: name for name, i in self._leaves.items()}
+        return self._names
 
     @property
     def constants(self) -> set[int]:

@@ -30,6 +30,7 @@ from safegraph.dtypes import DTYPES
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Unary
+from safegraph.ranges import Range
 from safegraph.value import Value, apply
 
 GRADES = ("exact", "real", "finite", "approx")
@@ -155,7 +156,7 @@ def spec(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Fact:
-    """What must be known of a variable: `constant` (of no input) or `uniform` (one number)."""
+    """What must be known of a variable: constant, uniform, positive or nonnegative."""
 
     kind: str
     name: str
@@ -171,12 +172,29 @@ def uniform(x: Var) -> Fact:
     return Fact("uniform", x.name)
 
 
+def positive(x: Var) -> Fact:
+    """All elements are above 0, by interval analysis."""
+    return Fact("positive", x.name)
+
+
+def nonnegative(x: Var) -> Fact:
+    """No element is below 0, by interval analysis."""
+    return Fact("nonnegative", x.name)
+
+
+_RANGES: dict[str, Callable[[Range], bool]] = {
+    "positive": lambda r: r.low > 0,
+    "nonnegative": lambda r: r.low >= 0,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Law:
     """`left` may be replaced by `right`.
 
     `grade` says how far they are equal: `exact` (the same bits), `real` (equal over the reals:
-    rounding may differ), `finite` (for finite values), `approx` (never on by default).
+    rounding may differ), `finite` (over the reals, for finite values: used only where interval
+    analysis shows that all variables are), `approx` (never on by default).
     """
 
     name: str
@@ -226,6 +244,13 @@ class Law:
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensor variables of the left side, in order."""
         return tuple(dict.fromkeys(v.name for v in _atoms(self.left) if isinstance(v, Var)))
+
+    @cached_property
+    def ranges(self) -> tuple[tuple[int, Callable[[Range], bool]], ...]:
+        """What must hold of the ranges of tensor variables, by their places in `tensors`."""
+        return tuple(
+            (self.tensors.index(f.name), _RANGES[f.kind]) for f in self.facts if f.kind in _RANGES
+        )
 
     @cached_property
     def specs(self) -> tuple[OpVar, ...]:

@@ -1,0 +1,373 @@
+"""Interval analysis: between which numbers elements are, and whether any is infinite.
+
+Laws that hold on a range (`exp(log x) = x` for x > 0) or for finite values ask for it.  Inputs and
+parameters are taken as finite; NaN is not looked at: a law may replace NaN by a number, never a
+number by NaN.  Bounds are those of real arithmetic: that finite numbers may overflow is left aside,
+as every law of grade "real" does.
+
+>>> from safegraph.value import tensor
+>>> x = tensor("x", "f32[n]")
+>>> range_of(x.tanh() * 6)
+Range(low=-6.0, high=6.0, bottom=False, top=False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import exp, expm1, inf, isfinite, isinf, isnan, log, sqrt, tanh
+from typing import Any, TypeVar
+
+from safegraph.dtypes import is_float
+from safegraph.op import Op, TensorType
+from safegraph.ops import (
+    Binary,
+    Cast,
+    Iota,
+    Movement,
+    Reduce,
+    Repeat,
+    Scalar,
+    Select,
+    Squeeze,
+    Unary,
+    Unsqueeze,
+)
+from safegraph.value import Value, walk
+
+
+@dataclass(frozen=True)
+class Range:
+    """All elements are in [low, high]; `bottom`, `top`: some may be -inf, inf."""
+
+    low: float = -inf
+    high: float = inf
+    bottom: bool = False
+    top: bool = False
+
+    @property
+    def finite(self) -> bool:
+        """Is no element infinite?"""
+        return not (self.bottom or self.top)
+
+    def __or__(self, other: Range) -> Range:
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Range(low, high, self.bottom or other.bottom, self.top or other.top)
+
+    def __neg__(self) -> Range:
+        return Range(-self.high, -self.low, self.top, self.bottom)
+
+    def __contains__(self, number: float) -> bool:
+        return self.low <= number <= self.high
+
+
+NUMBERS = Range()
+"""Any finite number."""
+ANYTHING = Range(bottom=True, top=True)
+_BOOL = _SHARE = Range(0.0, 1.0)
+
+
+def exactly(value: float) -> Range:
+    """The range of one number."""
+    return ANYTHING if isnan(value) else Range(value, value, value == -inf, value == inf)
+
+
+def range_of(value: Value, leaves: Mapping[str, Range] | None = None) -> Range:
+    """The range of a value, where these leaves have these ranges and the others are finite."""
+    found: dict[Value, Range] = {}
+    for v in walk([value]):
+        if v.op is None:
+            found[v] = (leaves or {}).get(v.name, of_type(v.type))
+        else:
+            ranges = tuple(found[o] for o in v.operands)
+            types = tuple(o.type for o in v.operands)
+            kin = kinship(v.op, v.operands, lambda o: (o.op, o.operands))
+            found[v] = of_op(v.op, ranges, types, kin)
+    return found[value]
+
+
+def of_op(
+    op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...], kin: str | None = None
+) -> Range:
+    """The range of an op's result, for operands of these ranges, types and `kinship`."""
+    if kin == "square":
+        return _square(ranges[0])
+    if kin == "share" and ranges[0].low >= 0:
+        return _SHARE
+    rule = _rule(type(op))
+    return _defined(op, ranges, types) if rule is None else rule(op, ranges)
+
+
+T = TypeVar("T")
+
+
+def kinship(
+    op: Op, operands: Sequence[T], parts: Callable[[T], tuple[Op | None, Sequence[T]]]
+) -> str | None:
+    """What the operands have to do with each other, where that narrows the range.
+
+    "square": both factors are one value; "share": a quotient by a sum that the dividend is part of,
+    as in a softmax.  `parts` gives the op and the operands of an operand.
+    """
+    if op is Binary("multiply"):
+        return "square" if operands[0] == operands[1] else None
+    if op is not Binary("divide"):
+        return None
+    inner, below = parts(operands[1])
+    while isinstance(inner, Repeat | Unsqueeze | Squeeze):
+        inner, below = parts(below[0])
+    is_sum = isinstance(inner, Reduce) and inner.kind == "sum"
+    return "share" if is_sum and below[0] == operands[0] else None
+
+
+@cache
+def _defined(op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...]) -> Range:
+    """A derived op's range is that of its definition."""
+    trace = getattr(op, "trace", None)
+    if trace is None:  # an opaque op
+        return ANYTHING
+    leaves, result = trace(*types)
+    return range_of(result, {v.name: r for v, r in zip(leaves, ranges, strict=True)})
+
+
+def of_type(type_: TensorType) -> Range:
+    """The range of a leaf of which nothing is known: numbers are taken as finite."""
+    return _BOOL if type_.dtype == "bool" else NUMBERS
+
+
+# -- rules by class --------------------------------------------------------------------------------
+
+Rule = Callable[[Any, tuple[Range, ...]], Range]
+
+
+@cache
+def _rule(cls: type[Op]) -> Rule | None:
+    for known, rule in _RULES.items():
+        if issubclass(cls, known):
+            return rule
+    return _TOTAL.get(cls.name)
+
+
+def _scalar(op: Scalar, ranges: tuple[Range, ...]) -> Range:
+    if not isinstance(op.value, int | float):  # a free size
+        return Range(1.0, inf)
+    return exactly(float(op.value))
+
+
+def _movement(op: Movement, ranges: tuple[Range, ...]) -> Range:
+    fill = op.spec.get("fill")
+    if op.name == "fold":  # overlapping windows are added
+        return _signed(ranges[0])
+    if fill is None:
+        return ranges[0]
+    return ranges[0] | exactly(float(fill))
+
+
+def _signed(r: Range) -> Range:
+    """A sum of any number of such values: the sign is left."""
+    return Range(0.0 if r.low >= 0 else -inf, 0.0 if r.high <= 0 else inf, r.bottom, r.top)
+
+
+def _reduce(op: Reduce, ranges: tuple[Range, ...]) -> Range:
+    (r,) = ranges
+    if op.kind in ("max", "min", "mean"):
+        return r
+    if op.kind == "sum":
+        return _signed(r)
+    return Range(0.0, inf, top=r.top) if r.low >= 0 else _if_all_finite(op, ranges)
+
+
+def _cast(op: Cast, ranges: tuple[Range, ...]) -> Range:
+    if op.to == "bool":
+        return _BOOL
+    return ranges[0] if is_float(op.to) else Range(_down(ranges[0].low), _up(ranges[0].high))
+
+
+def _down(x: float) -> float:
+    return x if isinf(x) else float(int(x) - (x < int(x)))
+
+
+def _up(x: float) -> float:
+    return -_down(-x)
+
+
+def _select(op: Select, ranges: tuple[Range, ...]) -> Range:
+    return ranges[1] | ranges[2]
+
+
+def _unary(op: Unary, ranges: tuple[Range, ...]) -> Range:
+    rule = _UNARY.get(op.kind)
+    return ANYTHING if rule is None else rule(ranges[0])
+
+
+def _increasing(f: Callable[[float], float], low: float = -inf, high: float = inf) -> Any:
+    """An increasing function; its limits at -inf and inf are the values there."""
+
+    def rule(r: Range) -> Range:
+        start, end = (f(x) if isfinite(x) else (low if x < 0 else high) for x in (r.low, r.high))
+        # an infinite element gives the limit, which may be finite
+        return Range(start, end, r.bottom and isinf(low), r.top and isinf(high))
+
+    return rule
+
+
+def _bounded(low: float, high: float) -> Callable[[Range], Range]:
+    return lambda r: Range(low, high)
+
+
+def _exp(x: float) -> float:
+    return exp(x) if x < 700 else inf
+
+
+def _inverse(r: Range) -> Range:
+    if r.low <= 0 <= r.high:
+        return ANYTHING
+    ends = sorted(0.0 if isinf(x) else 1 / x for x in (r.low, r.high))
+    return Range(ends[0], ends[1])
+
+
+def _log(r: Range) -> Range:
+    low = log(r.low) if 0 < r.low < inf else -inf
+    high = log(r.high) if 0 < r.high < inf else inf
+    return Range(low, high, r.low <= 0, r.top)
+
+
+_UNARY: dict[str, Callable[[Range], Range]] = {
+    "neg": lambda r: -r,
+    "inverse": _inverse,
+    "exp": _increasing(_exp, 0.0, inf),
+    "log": _log,
+    "sin": _bounded(-1, 1),
+    "cos": _bounded(-1, 1),
+    "tanh": _increasing(tanh, -1.0, 1.0),
+    "arctan": _bounded(-2, 2),
+    "gaussian": _bounded(0, 1),
+    "sign": _bounded(-1, 1),
+    "floor": _increasing(_down),
+    "sinh": _increasing(lambda x: (_exp(x) - _exp(-x)) / 2 if abs(x) < 700 else x * inf),
+    "arcsinh": lambda r: Range(-inf, inf, r.bottom, r.top),
+    "cosh": lambda r: Range(1, inf, top=not r.finite),
+    "is_nan": _bounded(0, 1),
+}
+
+
+def _binary(op: Binary, ranges: tuple[Range, ...]) -> Range:
+    a, b = ranges
+    match op.kind:
+        case "add":
+            return Range(a.low + b.low, a.high + b.high, a.bottom or b.bottom, a.top or b.top)
+        case "subtract":
+            return _binary(Binary("add"), (a, -b))
+        case "multiply":
+            return _product(a, b)
+        case "divide":
+            return _product(a, _inverse(b))
+        case "maximum":
+            bottom = a.bottom and b.bottom
+            return Range(max(a.low, b.low), max(a.high, b.high), bottom, a.top or b.top)
+        case "minimum":
+            return -_binary(Binary("maximum"), (-a, -b))
+        case "less" | "equal":
+            return _BOOL
+        case "pow":
+            return _power(a, b)
+        case "root":
+            return _root(a, b)
+    return ANYTHING
+
+
+def _times(x: float, y: float) -> float:
+    return 0.0 if x == 0 or y == 0 else x * y  # an end of 0 is reached by finite factors
+
+
+def _product(a: Range, b: Range) -> Range:
+    ends = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    infinite = not (a.finite and b.finite)
+    return Range(min(ends), max(ends), infinite and min(ends) < 0, infinite and max(ends) > 0)
+
+
+def _square(a: Range) -> Range:
+    ends = sorted((_times(a.low, a.low), _times(a.high, a.high)))
+    return Range(0.0 if 0 in a else ends[0], ends[1], top=not a.finite)
+
+
+def _power(a: Range, b: Range) -> Range:
+    if b.low != b.high or not isfinite(b.low):
+        return Range(0.0, inf, top=True) if a.low >= 0 else ANYTHING
+    n = b.low
+    if n == 0.5:
+        return _root(a, Range(2, 2))
+    if n > 0 and (a.low >= 0 or n % 2 == 0):
+        ends = sorted(inf if isinf(x) else _overflowing(abs(x), n) for x in (a.low, a.high))
+        return Range(0.0 if 0 in a else ends[0], ends[1], top=not a.finite)
+    if a.low > 0:
+        return Range(0.0, inf)
+    return ANYTHING
+
+
+def _overflowing(x: float, n: float) -> float:
+    try:
+        return float(x**n)
+    except OverflowError:
+        return inf
+
+
+def _root(a: Range, b: Range) -> Range:
+    if (b.low, b.high) == (2, 2) and a.low >= 0:
+        return Range(sqrt(a.low), sqrt(a.high), top=a.top)
+    return ANYTHING
+
+
+_RULES: dict[type[Op], Rule] = {
+    Scalar: _scalar,
+    Iota: lambda op, ranges: Range(0.0, inf),
+    Movement: _movement,
+    Reduce: _reduce,
+    Cast: _cast,
+    Select: _select,
+    Unary: _unary,
+    Binary: _binary,
+}
+
+
+# -- ops whose definitions hide it -----------------------------------------------------------------
+
+
+def _softplus(op: Any, ranges: tuple[Range, ...]) -> Range:
+    return Range(0.0, inf, top=ranges[0].top)
+
+
+def _first(op: Any, ranges: tuple[Range, ...]) -> Range:
+    return ranges[0]
+
+
+def _if_all_finite(op: Any, ranges: tuple[Range, ...]) -> Range:
+    return NUMBERS if all(r.finite for r in ranges) else ANYTHING
+
+
+# Divided by the root of a variance, which eps keeps above 0.
+_NORMS = ("layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm")
+
+_TOTAL: dict[str, Rule] = {
+    # a quotient of an element of a sum by that sum; NaN only where a whole row is -inf
+    "softmax": lambda op, ranges: Range(0.0, 1.0),
+    "sigmoid": lambda op, ranges: Range(0.0, 1.0),
+    "erf": lambda op, ranges: Range(-1.0, 1.0),
+    "hard_sigmoid": lambda op, ranges: Range(0.0, 1.0),
+    "softplus": _softplus,
+    "expm1": lambda op, ranges: _increasing(lambda x: expm1(min(x, 700)), -1.0)(ranges[0]),
+    "reshape": _first,
+    "expand": _first,
+    "tile": _first,
+    "flip": _first,
+    "index": _first,
+    "gather": _first,
+    "gather_elements": _first,
+    "gather_nd": _first,
+    **dict.fromkeys(_NORMS, _if_all_finite),
+    # states are bounded by tanh; cells and the rest stay finite, and definitions are long
+    **dict.fromkeys(("lstm", "gru", "rnn"), _if_all_finite),
+    # weights in [0, 1] of the values
+    "attention": lambda op, ranges: _if_all_finite(op, ranges[2:3]),
+}

@@ -1,0 +1,93 @@
+"""Interval analysis: every element is in its range; laws for finite values keep off infinities."""
+
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safegraph.cases import random_values
+from safegraph.derived.base import evaluate
+from safegraph.derived.einsum import einsum
+from safegraph.egraph import EGraph
+from safegraph.law import one, positive, variables
+from safegraph.ops import Unary
+from safegraph.ranges import ANYTHING, Range, range_of
+from safegraph.rules import ALL
+from safegraph.value import Value, apply, full, select, tensor, walk
+
+x = tensor("x", "f64[3 3]")
+y = tensor("y", "f64[3 3]")
+yes = tensor("yes", "bool[3 3]")
+masked = select(yes, x, full(-inf, (3, 3), "f64"))
+
+KNOWN: dict[str, tuple[Value, Range]] = {
+    "a number": (full(3.0, (2,), "f64"), Range(3, 3)),
+    "a bounded function": (x.tanh() * 2 + 1, Range(-1, 3)),
+    "a square": (x * x, Range(0, inf)),
+    "a sum of squares and a bit": ((x * x).mean(0) + 1e-5, Range(1e-5, inf)),
+    "a clipped value": (x.maximum(0.0).minimum(6.0), Range(0, 6)),
+    "a mask": (masked, Range(bottom=True)),
+    "a mask, exponentiated": (masked.exp(), Range(0, inf)),
+    "a mask, at least 0": (masked.maximum(0.0), Range(0, inf)),
+    "the softmax of a mask": (masked.softmax(axis=1), Range(0, 1)),
+    "the parts of a sum": ((e := masked.exp()) / e.sum(1), Range(0, 1)),
+    "a quotient by what may be 0": (x / y, ANYTHING),
+    "a quotient by what is above 0": (x / (y * y + 1.0), Range()),
+    "a contraction with a mask": (einsum("ij,jk->ik", masked, y), ANYTHING),
+    "a contraction of squares": (einsum("ij,jk->ik", x * x, y * y), Range(0, inf)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_ranges_that_are_known(name: str) -> None:
+    value, expected = KNOWN[name]
+    assert range_of(value) == expected
+
+
+@given(seed=st.integers(0, 10**9))
+@settings(max_examples=150, deadline=None)
+def test_every_element_is_in_its_range(seed: int) -> None:
+    sample = random_values(np.random.default_rng(seed), 6, symbolic=False)
+    values = [v for v in walk(sample.outputs) if v.dtype in ("f64", "f32")]
+    arrays = {v: sample.leaves[v.name] for v in walk(sample.outputs) if v.op is None}
+    with np.errstate(all="ignore"):
+        for value, array in zip(values, evaluate(values, arrays), strict=True):
+            found = range_of(value)
+            numbers = array[~np.isnan(array)]
+            slack = 1e-6 * np.maximum(1, np.abs(numbers))
+            assert (numbers >= found.low - slack).all(), (value, found)
+            assert (numbers <= found.high + slack).all(), (value, found)
+            if found.finite and np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < 1e300:
+                assert np.isfinite(numbers).all(), (value, found)
+
+
+def test_a_law_for_finite_values_keeps_off_infinities() -> None:
+    a = tensor("a", "f64[3 3]")
+    laws = [law for law in ALL if law.name == "a contraction of a sum with a constant (left)"]
+    for operand, proved in ((y, True), (masked, False)):
+        egraph = EGraph()
+        left = einsum("ij,jk->ik", x + a, operand)
+        right = einsum("ij,jk->ik", x, operand) + einsum("ij,jk->ik", a, operand)
+        one_, other = egraph.add([left, right], constants=["a"])
+        egraph.run(laws)
+        assert egraph.same(one_, other) is proved
+
+
+def test_a_law_for_positive_values_asks_for_them() -> None:
+    (v,) = variables("v")
+    (law,) = one("exp undoes log", Unary("exp")(Unary("log")(v)), v, facts=positive(v))
+    for operand, proved in ((x, False), (x * x + 1.0, True)):
+        egraph = EGraph()
+        found, back = egraph.add([apply(Unary("exp"), apply(Unary("log"), operand)), operand])
+        egraph.run([law])
+        assert egraph.same(found, back) is proved
+
+
+def test_what_is_known_of_leaves() -> None:
+    egraph = EGraph()
+    (root,) = egraph.add([x + y], ranges=lambda name: Range(1, 2) if name == "x" else None)
+    assert egraph.range_of(root) == Range()
+    (other,) = egraph.add([x * 2.0])
+    assert egraph.range_of(other) == Range(2, 4)
