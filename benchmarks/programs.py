@@ -53,3 +53,21 @@ def bert(
         inner = apply(Gelu("none"), linear(h, f"layer.{i}.up", width, 4 * width))
         h = norm(h + linear(inner, f"layer.{i}.down", 4 * width, width), f"layer.{i}.norm2")
     return SafeDAG.from_values({"hidden_out": h}, weights.tensors, name=f"bert-{layers}")
+
+
+def nasrnn(steps: int = 5, *, width: int = 512) -> SafeDAG:
+    """The recurrent cell of the TASO and TENSAT papers, unrolled; each step has its own weights."""
+    weights = Weights()
+    state = weights("state", 1, width)
+    for step in range(steps):
+        x = tensor(f"x{step}", f"f32[1 {width}]")
+        t = [
+            x @ weights(f"step.{step}.input.{i}", width, width)
+            + state @ weights(f"step.{step}.state.{i}", width, width)
+            for i in range(8)
+        ]
+        sums = (t[0].relu() + t[3].sigmoid(), t[1].sigmoid() + t[2].tanh())
+        products = (t[4].sigmoid() * t[5].tanh(), t[6].sigmoid() * t[7].relu())
+        inner = sums[1].sigmoid() + products[0].tanh()
+        state = (inner.tanh() * (sums[0].tanh() * products[1].tanh()).tanh()).tanh()
+    return SafeDAG.from_values({"state_out": state}, weights.tensors, name=f"nasrnn-{steps}")
