@@ -17,6 +17,8 @@ from safegraph.egraph import EGraph, ENode
 from safegraph.value import Value, apply
 
 MOST_OPERANDS = 12
+ORDER = "a chain of contractions in a better order"
+"""The name of this step, where laws are named."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Chain:
     operands: tuple[int, ...]
     labels: tuple[Labels, ...]
     out: Labels
+    opened: tuple[int, ...] = ()
+    """The e-nodes that it was made of, from the last contraction down."""
 
 
 def reorder(egraph: EGraph, bindings: Sequence[Mapping[str, int]]) -> int:
@@ -45,21 +49,22 @@ def reorder(egraph: EGraph, bindings: Sequence[Mapping[str, int]]) -> int:
         count += 1
         shapes = [egraph.type_of(c).shape for c in chain.operands]
         for path in _paths(chain, shapes, bindings):
-            egraph.union(cls, _insert(egraph, chain, path))
+            _unite(egraph, cls, _insert(egraph, chain, path), chain)
         ahead = _constants_first(egraph, chain)
         if ahead is not None:
             shapes = [egraph.type_of(c).shape for c in ahead.operands]
             for path in _paths(ahead, shapes, bindings):
-                egraph.union(cls, _insert(egraph, ahead, path))
+                _unite(egraph, cls, _insert(egraph, ahead, path), chain)
     return count
 
 
+def _unite(egraph: EGraph, cls: int, found: int, chain: Chain) -> None:
+    match = (len(chain.operands), *chain.operands, *chain.opened)
+    egraph.union(cls, found, ORDER, match=match)
+
+
 def _insert(egraph: EGraph, chain: Chain, path: Sequence[Sequence[int]]) -> int:
-    return egraph.build(
-        lambda *leaves: tree(chain, leaves, path),
-        chain.operands,
-        "a chain of contractions in a better order",
-    )
+    return egraph.build(lambda *leaves: tree(chain, leaves, path), chain.operands, ORDER)
 
 
 def _constants_first(egraph: EGraph, chain: Chain) -> Chain | None:
@@ -98,6 +103,7 @@ def flatten(node: ENode, first: Mapping[int, ENode]) -> Chain:
     fresh = 0
     operands: list[int] = []
     labels: list[Labels] = []
+    opened = [node.index]
 
     def names(op: Einsum, out: Labels | None) -> dict[int, int]:
         nonlocal fresh
@@ -124,11 +130,12 @@ def flatten(node: ENode, first: Mapping[int, ENode]) -> Chain:
             labels.append(own)
             continue
         assert isinstance(inner.op, Einsum)
+        opened.append(inner.index)
         known = names(inner.op, own)
         inside = above | {cls}
         stack.append((inner.operands[1], tuple(known[c] for c in inner.op.right), inside))
         stack.append((inner.operands[0], tuple(known[c] for c in inner.op.left), inside))
-    return Chain(tuple(operands), tuple(labels), result)
+    return Chain(tuple(operands), tuple(labels), result, tuple(opened))
 
 
 def _paths(

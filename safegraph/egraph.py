@@ -19,18 +19,21 @@ import shutil
 import tempfile
 import time
 import weakref
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from egglog import bindings
 
+from safegraph.errors import LawError
 from safegraph.law import Law, OpVar, Term, Var
 from safegraph.op import Interned, Op, TensorType, by_id
 from safegraph.ops import Pointwise, Scalar
 from safegraph.ranges import Range, kinship, of_op, of_type
+from safegraph.schedule import Floods
 from safegraph.value import Value, tensor, walk
 
 
@@ -99,6 +102,25 @@ _SETUP = """
 """
 
 
+RightSide = tuple[list[tuple[Op, tuple[int, ...], TensorType]], int]
+"""Ops on numbered slots, of which the tensors of the left side are the first; the result's slot."""
+
+
+@dataclass(frozen=True)
+class Union:
+    """Two e-nodes that were made equal, and why.
+
+    `match` of a law: root, tensors, specs, numbers.  Of another step: how many e-nodes both sides
+    rest on, these, and the e-nodes of the left side from the root down.
+    """
+
+    a: int
+    b: int
+    reason: str
+    law: Law | None
+    match: tuple[int, ...]
+
+
 class EGraph:
     """Terms and the laws that make them equal.
 
@@ -131,11 +153,13 @@ class EGraph:
         self._leaf_ranges: Callable[[str], Range | None] = lambda name: None
         self._ranges: dict[int, Range] = {}
         self._pending: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
-        self._templates: dict[tuple[Any, ...], Any] = {}
+        self._held: dict[Law, list[tuple[int, ...]]] = {}
+        self._templates: dict[tuple[Any, ...], RightSide | None] = {}
         self._laws: dict[Law, int] = {}
         self._combined: dict[tuple[str, tuple[int, ...]], str] = {}
         self._parted: set[int] = set()
         self._united: dict[tuple[int, int], tuple[str, int]] = {}
+        self._journal = array("q")  # for each of these: the law's number, a length, the match
         self._round = 0
         self._kinds: set[tuple[type[Op], int]] = set()
         self._text(_SETUP)
@@ -329,7 +353,6 @@ class EGraph:
         budget: Budget | None = None,
         *,
         rounds: int | None = None,
-        collected: dict[Law, set[tuple[int, ...]]] | None = None,
     ) -> Report:
         """Apply laws until nothing is new, or for some rounds, or until the budget is spent."""
         budget = budget or Budget()
@@ -337,50 +360,53 @@ class EGraph:
         report = Report()
         waiting = list(laws)
         numbers: dict[Law, int] = {}
+        floods = Floods(frozenset(laws), self._held, budget.nodes if rounds is None else None)
         self._load()  # what was made equal since the last run
         while rounds is None or report.rounds < rounds:
             # A law is compiled when the e-graph first has every op of its left side.
             numbers |= {law: self._compile(law) for law in waiting if law.needs <= self._kinds}
             waiting = [law for law in waiting if law not in numbers]
-            together = self._together("law", tuple(numbers.values()))
-            parts = self._together("parts", tuple(n for n in numbers.values() if n in self._parted))
             self._round += 1
             report.rounds += 1
             before = (len(self._ops), len(self._united))
-            self._text(
-                (f"(run-schedule (saturate {parts}))" if parts else "")
-                + (f"(run {together} 1)" if together else "")
-            )
-            frozen = self._egglog.freeze().functions
-            for law, number in numbers.items():
-                rows = frozen[f"m_{number}_"].rows
-                if not rows:
-                    continue
-                to_int = self._egglog.value_to_i64
-                matches = [tuple(map(to_int, row.inputs)) for row in rows]
-                if law.collect:
-                    if collected is not None:
-                        collected.setdefault(law, set()).update(matches)
-                    continue
-                for match in sorted(matches):
-                    if len(self._ops) > budget.nodes:
+            for law, matches in floods.due(self._matches(numbers), len(self)):
+                size = len(self)
+                for i, match in enumerate(matches):
+                    if len(self) > budget.nodes or floods.is_flood(len(self) - size):
+                        floods.hold(law, matches[i:])
                         break
-                    report.matches[law.name] += self._apply(law, number, match)
+                    report.matches[law.name] += self._apply(law, numbers[law], match)
             self._text("(run clear 1)")
             self._load()
-            if len(self._ops) > budget.nodes:
+            if len(self) > budget.nodes:
                 report.stopped = "the limit of e-nodes was reached"
                 break
             if time.perf_counter() - started > budget.seconds:
                 report.stopped = "the time was up"
                 break
-            if (len(self._ops), len(self._united)) == before:
+            if (len(self._ops), len(self._united)) == before and not floods.release(len(self)):
+                if floods.waiting:
+                    report.stopped = "the rest of the budget was kept from laws that flood"
                 break
         else:
             report.stopped = "all rounds were run"
-        report.nodes = len(self._ops)
+        report.nodes = len(self)
         report.seconds = time.perf_counter() - started
         return report
+
+    def _matches(self, numbers: Mapping[Law, int]) -> Iterator[tuple[Law, list[tuple[int, ...]]]]:
+        """Run the left sides once; gives what is new of each law, in a fixed order."""
+        together = self._together("law", tuple(numbers.values()))
+        parts = self._together("parts", tuple(n for n in numbers.values() if n in self._parted))
+        self._text(
+            (f"(run-schedule (saturate {parts}))" if parts else "")
+            + (f"(run {together} 1)" if together else "")
+        )
+        frozen = self._egglog.freeze().functions
+        to_int = self._egglog.value_to_i64
+        for law, number in numbers.items():
+            rows = frozen[f"m_{number}_"].rows
+            yield law, sorted(tuple(map(to_int, row.inputs)) for row in rows)
 
     def _together(self, kind: str, numbers: tuple[int, ...]) -> str:
         """One ruleset of several laws: a run has a cost of its own, so they share it."""
@@ -395,15 +421,10 @@ class EGraph:
 
     def _apply(self, law: Law, number: int, match: tuple[int, ...]) -> bool:
         """Build the right side for one match, equal to the root; False where there is none."""
-        tensors, specs = len(law.tensors), len(law.specs)
-        operands = match[1 : 1 + tensors]
+        operands = match[1 : 1 + len(law.tensors)]
         if not self._within(law, operands):
             return False
-        types = self._types
-        key = (number, types[match[0]].id, *(types[i].id for i in operands), *match[1 + tensors :])
-        template = self._templates.get(key, False)
-        if template is False:
-            template = self._templates[key] = self._template(law, match, tensors, specs)
+        template = self._right_side(law, number, match)
         if template is None:
             return False
         steps, result = template
@@ -411,8 +432,16 @@ class EGraph:
         born = (law.name, self._round)
         for op, places, type_ in steps:
             slots.append(self._node(op, tuple(slots[p] for p in places), type_, born))
-        self.union(match[0], slots[result], law.name)
+        self.union(match[0], slots[result], law.name, number, match)
         return True
+
+    def _right_side(self, law: Law, number: int, match: tuple[int, ...]) -> RightSide | None:
+        """The right side for one match, from what was built for matches like it."""
+        tensors, types = len(law.tensors), self._types
+        key = (number, *(types[i].id for i in match[: 1 + tensors]), *match[1 + tensors :])
+        if key not in self._templates:
+            self._templates[key] = self._template(law, match, tensors, len(law.specs))
+        return self._templates[key]
 
     def _within(self, law: Law, operands: tuple[int, ...]) -> bool:
         """Are the operands in the ranges on which the law holds?"""
@@ -439,10 +468,13 @@ class EGraph:
                 ranges = tuple(self._ranges[o] for o in operands)
                 types = tuple(self._types[o] for o in operands)
                 kin = kinship(op, operands, lambda o: (self._ops[o], self._operands[o]))
-                self._ranges[i] = of_op(op, ranges, types, kin)
+                found = kin and (kin[0], self._ranges[kin[1]])
+                self._ranges[i] = of_op(op, ranges, types, found)
         return self._ranges[index]
 
-    def _template(self, law: Law, match: tuple[int, ...], tensors: int, specs: int) -> Any:
+    def _template(
+        self, law: Law, match: tuple[int, ...], tensors: int, specs: int
+    ) -> RightSide | None:
         """The right side for ops and operand types, as steps on numbered slots; None: no law."""
         leaves = [
             tensor(f"%{n}", self._types[i]) for n, i in zip(law.tensors, match[1:], strict=False)
@@ -461,7 +493,7 @@ class EGraph:
         if value is None:
             return None
         if value.type.dtype != scope["root"].dtype or value.rank != scope["root"].rank:
-            raise AssertionError(f"{law}: {value} is not {scope['root']}, for {scope}")
+            raise LawError(f"{law}: the right side {value} is no {scope['root']}, for {scope}")
         slot = {leaf: i for i, leaf in enumerate(leaves)}
         steps = []
         for v in walk([value]):
@@ -473,10 +505,13 @@ class EGraph:
             raise AssertionError(f"{law}: two variables are one value")
         return steps, slot[value]
 
-    def union(self, a: int, b: int, reason: str = "given") -> None:
-        """Make two terms equal."""
+    def union(
+        self, a: int, b: int, reason: str = "given", law: int = -1, match: Sequence[int] = ()
+    ) -> None:
+        """Make two terms equal; `match` is kept for the explanation, see `Union`."""
         if a != b and (a, b) not in self._united:
             self._united[a, b] = (reason, self._round)
+            self._journal.extend((law, len(match), *match))
             self._pending["n_union"].append((a, b))
 
     def build(self, build: Callable[..., Value], operands: Sequence[int], born: str) -> int:
@@ -551,6 +586,33 @@ class EGraph:
     def unions(self) -> Mapping[tuple[int, int], tuple[str, int]]:
         """The pairs of e-nodes that were made equal, each with the law and the round."""
         return self._united
+
+    def journal(self) -> Iterator[Union]:
+        """What was made equal, in this order."""
+        laws, data, at = list(self._laws), self._journal, 0
+        for (a, b), (reason, _) in self._united.items():
+            number, length = data[at : at + 2]
+            match = tuple(data[at + 2 : at + 2 + length])
+            yield Union(a, b, reason, laws[number] if number >= 0 else None, match)
+            at += 2 + length
+
+    def op_of(self, index: int) -> Op | None:
+        """The op of an e-node; None for a leaf."""
+        return self._ops[index]
+
+    def operands_of(self, index: int) -> tuple[int, ...]:
+        """The e-nodes that an e-node was made with: older ones, so these terms have no cycles."""
+        return self._operands[index]
+
+    def known(self, op: Op, operands: tuple[int, ...]) -> int:
+        """The e-node that was made with this op and these operands; KeyError if there is none."""
+        return self._known[op.id, operands]
+
+    def right_side(self, law: Law, match: tuple[int, ...]) -> RightSide:
+        """What a law, used before, made of a match."""
+        found = self._right_side(law, self._laws[law], match)
+        assert found is not None, f"{law} was used for {match}"
+        return found
 
 
 def uniform_value(op: Op, operands: Sequence[Number | None], type_: TensorType) -> Number | None:

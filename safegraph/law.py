@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 from safegraph.dtypes import DTYPES
-from safegraph.errors import ShapeError
+from safegraph.errors import LawError, ShapeError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Unary
 from safegraph.ranges import Range
@@ -156,7 +156,7 @@ def spec(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Fact:
-    """What must be known of a variable: constant, uniform, positive or nonnegative."""
+    """What must be known of a variable: constant, uniform, varying, positive or nonnegative."""
 
     kind: str
     name: str
@@ -182,7 +182,13 @@ def nonnegative(x: Var) -> Fact:
     return Fact("nonnegative", x.name)
 
 
+def varying(x: Var) -> Fact:
+    """Not known to be one number: laws of sums and products need not look at those of numbers."""
+    return Fact("varying", x.name)
+
+
 _RANGES: dict[str, Callable[[Range], bool]] = {
+    "varying": lambda r: r.low != r.high,
     "positive": lambda r: r.low > 0,
     "nonnegative": lambda r: r.low >= 0,
 }
@@ -204,8 +210,6 @@ class Law:
     when: tuple[SpecCall, ...] = ()
     grade: str = "real"
     family: str = ""
-    collect: bool = field(default=False)
-    """Only note the matches, for a step between rounds."""
     like: str | Value | tuple[Value, ...] = ""
     """Operands with which the law fires, where ones drawn at random seldom fit each other: types by
     variable, `"x: 2 3 6 6, w: 4 3 3 3, i: i64 5"` (f64 where no element type is given); several
@@ -286,6 +290,12 @@ class Law:
             return self.right(**{n: v for n, v in scope.items() if every or n in names})
         except (ShapeError, _NoLaw):
             return None
+        except _MISTAKES as error:
+            given = ", ".join(f"{n} = {v!r}" for n, v in scope.items())
+            raise LawError(
+                f"{self.name}: its right side failed with {type(error).__name__}: {error}; "
+                f"give None where the law does not apply. It was called with {given}"
+            ) from error
 
     def __str__(self) -> str:
         right = _show(self.right) if isinstance(self.right, Term | Var) else "..."
@@ -307,6 +317,9 @@ def _example(law: str, text: str) -> dict[str, TensorType]:
 
 class _NoLaw(Exception):
     """A computed spec was None."""
+
+
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def _instance(pattern: Any, scope: Mapping[str, Any]) -> Value:

@@ -26,12 +26,14 @@ from safegraph.ops import (
     Cast,
     Iota,
     Movement,
+    Pad,
     Reduce,
     Repeat,
     Scalar,
     Select,
     Squeeze,
     Unary,
+    Unfold,
     Unsqueeze,
 )
 from safegraph.value import Value, walk
@@ -83,18 +85,24 @@ def range_of(value: Value, leaves: Mapping[str, Range] | None = None) -> Range:
             ranges = tuple(found[o] for o in v.operands)
             types = tuple(o.type for o in v.operands)
             kin = kinship(v.op, v.operands, lambda o: (o.op, o.operands))
-            found[v] = of_op(v.op, ranges, types, kin)
+            found[v] = of_op(v.op, ranges, types, kin and (kin[0], found[kin[1]]))
     return found[value]
 
 
 def of_op(
-    op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...], kin: str | None = None
+    op: Op,
+    ranges: tuple[Range, ...],
+    types: tuple[TensorType, ...],
+    kin: tuple[str, Range] | None = None,
 ) -> Range:
-    """The range of an op's result, for operands of these ranges, types and `kinship`."""
-    if kin == "square":
-        return _square(ranges[0])
-    if kin == "share" and ranges[0].low >= 0:
-        return _SHARE
+    """The range of an op's result, for operands of these ranges and types, and their kinship."""
+    match kin:
+        case ("square", inner):
+            return _square(inner)
+        case ("share", inner) if inner.low >= 0:
+            return _SHARE
+        case ("pool", inner):
+            return inner
     rule = _rule(type(op))
     return _defined(op, ranges, types) if rule is None else rule(op, ranges)
 
@@ -104,21 +112,33 @@ T = TypeVar("T")
 
 def kinship(
     op: Op, operands: Sequence[T], parts: Callable[[T], tuple[Op | None, Sequence[T]]]
-) -> str | None:
-    """What the operands have to do with each other, where that narrows the range.
+) -> tuple[str, T] | None:
+    """What the operands have to do with each other, where that narrows the range, and with whom.
 
-    "square": both factors are one value; "share": a quotient by a sum that the dividend is part of,
-    as in a softmax.  `parts` gives the op and the operands of an operand.
+    "square": both factors are this value; "share": it is divided by a sum that it is part of, as in
+    a softmax; "pool": the maximum of windows of it, none of which is all border.  `parts` gives the
+    op and the operands of an operand.
     """
     if op is Binary("multiply"):
-        return "square" if operands[0] == operands[1] else None
-    if op is not Binary("divide"):
-        return None
-    inner, below = parts(operands[1])
-    while isinstance(inner, Repeat | Unsqueeze | Squeeze):
-        inner, below = parts(below[0])
-    is_sum = isinstance(inner, Reduce) and inner.kind == "sum"
-    return "share" if is_sum and below[0] == operands[0] else None
+        return ("square", operands[0]) if operands[0] == operands[1] else None
+    if op is Binary("divide"):
+        inner, below = parts(operands[1])
+        while isinstance(inner, Repeat | Unsqueeze | Squeeze):
+            inner, below = parts(below[0])
+        is_sum = isinstance(inner, Reduce) and inner.kind == "sum"
+        return ("share", operands[0]) if is_sum and below[0] == operands[0] else None
+    if isinstance(op, Reduce) and op.kind == "max":
+        inner, below = parts(operands[0])
+        window: Any = inf
+        while isinstance(inner, Unfold):
+            plain = isinstance(inner.window, int) and inner.dilation == 1
+            window = min(window, inner.window if plain else 0)
+            inner, below = parts(below[0])
+        if isinstance(inner, Pad) and all(
+            isinstance(n, int) and n < window for n in (*inner.before, *inner.after)
+        ):
+            return "pool", below[0]
+    return None
 
 
 @cache
@@ -365,6 +385,7 @@ _TOTAL: dict[str, Rule] = {
     "gather": _first,
     "gather_elements": _first,
     "gather_nd": _first,
+    "max_pool": _first,
     **dict.fromkeys(_NORMS, _if_all_finite),
     # states are bounded by tanh; cells and the rest stay finite, and definitions are long
     **dict.fromkeys(("lstm", "gru", "rnn"), _if_all_finite),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safegraph.cases import random_values
 from safegraph.derived.base import evaluate
 from safegraph.derived.einsum import einsum
+from safegraph.derived.pool import MaxPool
 from safegraph.egraph import EGraph
 from safegraph.law import one, positive, variables
 from safegraph.ops import Unary
@@ -33,6 +34,10 @@ KNOWN: dict[str, tuple[Value, Range]] = {
     "a mask, at least 0": (masked.maximum(0.0), Range(0, inf)),
     "the softmax of a mask": (masked.softmax(axis=1), Range(0, 1)),
     "the parts of a sum": ((e := masked.exp()) / e.sum(1), Range(0, 1)),
+    "windows of an image with a border": (
+        apply(MaxPool((2, 2), (1, 1), (1, 1), (0, 1), (1, 1)), tensor("i", "f64[1 1 4 4]").tanh()),
+        Range(-1, 1),
+    ),
     "a quotient by what may be 0": (x / y, ANYTHING),
     "a quotient by what is above 0": (x / (y * y + 1.0), Range()),
     "a contraction with a mask": (einsum("ij,jk->ik", masked, y), ANYTHING),
@@ -83,6 +88,16 @@ def test_a_law_for_positive_values_asks_for_them() -> None:
         found, back = egraph.add([apply(Unary("exp"), apply(Unary("log"), operand)), operand])
         egraph.run([law])
         assert egraph.same(found, back) is proved
+
+
+def test_a_border_of_a_max_pool_is_not_among_its_results() -> None:
+    pool = MaxPool((3, 3), (2, 2), (1, 1), (1, 1), (1, 1))
+    image = tensor("i", "f64[1 2 8 8]")
+    leaves, opened = pool.trace(image.type)
+    assert range_of(opened).finite
+    assert not range_of(opened, {leaves[0].name: Range(bottom=True)}).finite
+    _, border = MaxPool((2, 2), (1, 1), (2, 2), (0, 0), (1, 1)).trace(image.type)
+    assert not range_of(border).finite  # windows of the border alone
 
 
 def test_what_is_known_of_leaves() -> None:
