@@ -4,8 +4,8 @@
 
 Each program is exported by torch in the form in which it is written, optimized for ONNX Runtime
 within the default budget, and compared with the better form by flops and bytes (of SafeGraph's own
-cost) and by the target's prediction.  A result that costs more than 1.02 times the better form in
-flops and in predicted time is marked.
+cost) and by the target's prediction.  A result that has more than 1.02 times the flops or the bytes
+of the better form is marked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def measure(case: Case, folder: Path) -> tuple[bool, tuple[str, ...]]:
     given, better = map(SafeDAG.from_onnx, export_both(case, folder))
     result = given.optimize(TARGET)
     rows = [figures(g) for g in (given, better, result.dag)]
-    good = all(rows[2][i] <= TOLERANCE * rows[1][i] for i in (0, 1)) or rows[2][2] <= rows[1][2]
+    good = all(rows[2][i] <= TOLERANCE * rows[1][i] for i in (0, 1))
     cells = [f"{rows[g][i]:.3g}" for i in (0, 1) for g in range(3)]
     cells += [f"{1e3 * rows[g][2]:.3f}" for g in range(3)]
     mark = "" if good else "*"

@@ -108,27 +108,29 @@ def taps_inside(size: Dim, window: int, step: int, dilation: int, before: int, a
 
 def _conv(op: Any, types: Types, out: TensorType, work: Work) -> Work:
     x, w = types[:2]
+    first = x.rank - len(op.strides)
     inside = product(
         taps_inside(*axis)
         for axis in zip(
-            x.shape[2:], w.shape[2:], op.strides, op.dilations, op.before, op.after, strict=True
+            x.shape[first:], w.shape[2:], op.strides, op.dilations, op.before, op.after, strict=True
         )
     )
-    return Work(out.shape[0] * out.shape[1] * w.shape[1] * inside, work.elementwise)
+    return Work(product(out.shape[:first]) * w.shape[1] * inside, work.elementwise)
 
 
 def _conv_transpose(op: Any, types: Types, out: TensorType, work: Work) -> Work:
     """Pairs of an element of x and a tap whose sum is inside the result, an axis at a time."""
     x, w = types[:2]
+    first = x.rank - len(op.strides)
     inside = product(
         taps_inside(o, k, s, d, b, a - e)  # the transpose of windows on the result
         for o, k, s, d, b, a, e in zip(
-            out.shape[2:], w.shape[2:], op.strides, op.dilations, op.before, op.after, op.extra,
+            out.shape[first:], w.shape[2:], op.strides, op.dilations, op.before, op.after, op.extra,
             strict=True,
         )
     )  # fmt: skip
     bias = out.numel if len(types) == 3 else 0
-    return Work(x.shape[0] * x.shape[1] * w.shape[1] * inside, bias)
+    return Work(product(x.shape[:first]) * w.shape[1] * inside, bias)
 
 
 _XLA_ONE = "abs not ceil round trunc is_inf clip where cast"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,21 @@ from safegraph.derived.base import evaluate
 from safegraph.dims import names
 from safegraph.dtypes import from_numpy
 from safegraph.egraph import Budget, EGraph, ENode, Report
+from safegraph.explain import explain as explained
+from safegraph.explanation import Explanation
 from safegraph.extract.cost import DEFAULT_SIZE
 from safegraph.extract.search import Choices, ExtractionError, extract, total
 from safegraph.extract.targets import Target
 from safegraph.extract.targets import target as find_target
-from safegraph.op import TensorType
+from safegraph.op import Op, TensorType
 from safegraph.ops import Iota, Scalar
-from safegraph.ranges import ANYTHING, Range
+from safegraph.ranges import Range, of_array
 from safegraph.rules import LOWERING, REFINING, Phase, chains
 from safegraph.value import Value, apply, tensor, walk
 
 DEFAULT_BUDGET = Budget(nodes=100_000, seconds=20.0)
 _AHEAD = 1e-9  # of its cost, for what is computed ahead of time: not nothing, so the smaller wins
+_MOVEMENT = 1 / 8  # of an op that computes
 _SMALL = 64  # tensors of so many elements are read to see whether they are one number
 
 
@@ -64,6 +67,8 @@ class Optimized:
     """How long it took."""
     steps: tuple[Step, ...] = field(repr=False, default=())
     """The ops of the result that laws made."""
+    explanation: Explanation | None = field(repr=False, default=None)
+    """From the original to the result, law by law, if that was asked for."""
 
     @property
     def laws(self) -> list[str]:
@@ -79,11 +84,13 @@ def optimize(
     nodes: int | None = None,
     seconds: float | None = None,
     phases: Sequence[Phase] = (*REFINING, *LOWERING),
+    explain: bool = False,
 ) -> Optimized:
     """The cheapest equal graph that was found within a budget of e-nodes and seconds.
 
     Parameters, buffers and consts are taken as known: what depends on no input is computed ahead.
     Free sizes without a value are taken as 16 for comparing costs; they stay free in the result.
+    With `explain`, the result has the sequence of laws that leads to it, each with its graph.
     Raises ExtractionError naming the ops that the target lacks and nothing replaces.
     """
     started = time.perf_counter()
@@ -95,9 +102,10 @@ def optimize(
     dag.bind(dict(sizes or {}))  # refuses unknown names and values that break an assumption
 
     # Where the target lacks an op, the definition is what would be written and run.
-    runnable = dag if all(goal.has(n.op) for n in dag) else dag.expand(keep=goal.has)
-    terms = runnable.to_values()
-    outputs = {o: terms[v] for o, v in runnable.outputs.items()}
+    all_there = all(goal.has(n.op) for n in dag)
+    runnable = dag if all_there else dag.expand(keep=goal.has)
+    terms = dag.to_values() if all_there else dag.expanded(keep=goal.has)
+    outputs = {o: terms[v] for o, v in dag.outputs.items()}
     constants = [t.name for t in dag.kind("parameter", "buffer", "const")]
     egraph = EGraph()
     roots = egraph.add(
@@ -114,6 +122,12 @@ def optimize(
     with dims.assuming():  # what the graph assumes, its ops assume again
         found, made = program.graph(dag, chosen)
     after = program.cost(chosen)
+    told = None
+    if explain:
+        index = egraph.index_of(terms.values())
+        named = {name: index[value] for name, value in terms.items() if value in index}
+        order = [program.nodes[chosen[c]].index for c in program.order(chosen)]
+        told = explained(egraph, roots, order, named, dag, found, values)
     return Optimized(
         found,
         dag,
@@ -124,12 +138,13 @@ def optimize(
         report,
         time.perf_counter() - started,
         made,
+        told,
     )
 
 
 def refine(dag: SafeDAG, *, nodes: int | None = None, seconds: float | None = None) -> SafeDAG:
     """An equal graph in which structure is recognised: that with the fewest ops that was found."""
-    fewest = Target("structure", inf, inf, inf, inf, 1.0, ops=_Everything(), views=frozenset())
+    fewest = _Structure("structure", inf, inf, inf, inf, 1.0, ops=_Everything(), views=frozenset())
     return optimize(dag, fewest, nodes=nodes, seconds=seconds, phases=REFINING).dag
 
 
@@ -141,6 +156,15 @@ class _Everything(dict[str, float]):
 
     def __getitem__(self, key: str) -> float:
         return 0.0
+
+
+class _Structure(Target):
+    """Counts ops; what only moves elements counts little, as it may stand around a named op."""
+
+    def seconds(
+        self, op: Op, operands: tuple[TensorType, ...], result: TensorType, sizes: Mapping[str, int]
+    ) -> float:
+        return 0.0 if isinstance(op, Scalar) else _MOVEMENT if op.moves else self.launch
 
 
 def explore(
@@ -191,11 +215,7 @@ def _numbers(dag: SafeDAG) -> dict[str, Any]:
 
 def _range(t: Tensor) -> Range | None:
     """Between which numbers the data of a tensor is; None where nothing is known."""
-    if t.data is None or t.type.numel == 0 or t.type.dtype in ("bool", "c64", "c128"):
-        return None
-    array = t.array()
-    low, high = float(array.min()), float(array.max())
-    return ANYTHING if isnan(low) else Range(low, high, low == -inf, high == inf)
+    return None if t.data is None else of_array(t.array())
 
 
 class _Program:
@@ -275,13 +295,17 @@ class _Program:
         except (KeyError, ValueError):
             return inf
 
+    def order(self, chosen: Mapping[int, int]) -> list[int]:
+        """The classes that a selection needs, operands first."""
+        return _order(self.choices, self.roots, chosen)
+
     def graph(self, dag: SafeDAG, chosen: Mapping[int, int]) -> tuple[SafeDAG, tuple[Step, ...]]:
         """The selection as a graph: what is known ahead computed, names kept where values are."""
         leaves = self.egraph.leaves
         values: dict[int, Value] = {}
         ahead: dict[Value, bool] = {}
         origin: dict[Value, ENode] = {}
-        for cls in _order(self.choices, self.roots, chosen):
+        for cls in self.order(chosen):
             node = self.nodes[chosen[cls]]
             if node.op is None:
                 values[cls] = tensor(leaves[node.index], node.type)

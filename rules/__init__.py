@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from safegraph.law import Law
 from safegraph.rules import (
     affine,
+    attention,
+    batch,
     concat,
     conv,
     definitions,
@@ -15,6 +17,8 @@ from safegraph.rules import (
     lowering,
     movement,
     pointwise,
+    recognition,
+    spelling,
     windows,
 )
 
@@ -27,8 +31,12 @@ FAMILIES: dict[str, tuple[Law, ...]] = {
     "einsum": einsum.LAWS,
     "conv": conv.LAWS,
     "windows": windows.LAWS,
+    "spelling": spelling.LAWS,
     "definitions": definitions.LAWS,
+    "recognition": recognition.LAWS,
+    "attention": attention.LAWS,
     "lowering": lowering.LAWS,
+    "batch": batch.LAWS,
 }
 ALL: tuple[Law, ...] = tuple(law for laws in FAMILIES.values() for law in laws)
 
@@ -43,12 +51,22 @@ class Phase:
 
 
 DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *concat.LAWS, *einsum.LAWS)
+RESPELL = (
+    *spelling.LAWS,
+    *inverse.LAWS,
+    *pointwise.LAWS,
+    *pointwise.COMMUTE,
+    *affine.LAWS,
+    *movement.UPWARDS,
+    *movement.REDUCTIONS,
+)
 
 REFINING = (
     Phase("open definitions", definitions.DECOMPOSITION),
     Phase("derive", (*DERIVE, *conv.LAWS, *windows.LAWS)),
     Phase("exchange operands", pointwise.COMMUTE, rounds=1),
-    Phase("recognise", definitions.RECOGNITION, rounds=2),
+    Phase("respell", RESPELL),
+    Phase("recognise", (*definitions.RECOGNITION, *recognition.LAWS, *attention.LAWS, *inverse.LAWS), rounds=8),
 )
 """Finds structure: contractions from products and sums, named ops from their definitions."""
 

@@ -41,14 +41,21 @@ def _together(count: int) -> tuple[Law, ...]:
         stops = tuple(last.stops[a] if a == axis else b for a, b in enumerate(first.stops))
         return apply(Slice(first.starts, stops), whole)
 
-    whole = tensor("x", TensorType("f64", (3, 2 * count + 2)))
-    parts = [slice_axis(whole, 1, 1 + 2 * i, 3 + 2 * i) for i in range(count)]
+    wholes = (
+        (0, tensor("x", TensorType("f64", (2 * count + 2,)))),
+        (1, tensor("x", TensorType("f64", (3, 2 * count + 2)))),
+        (1, tensor("x", TensorType("f64", (2, 2 * count + 2, 3)))),
+    )
+    examples = (
+        Concat(axis)(*(slice_axis(whole, axis, 1 + 2 * i, 3 + 2 * i) for i in range(count)))
+        for axis, whole in wholes
+    )
     return one(
         f"{count} neighbouring slices joined",
         k(*(c(x) for c in cuts)),
         build,
         grade="exact",
-        like=Concat(1)(*parts),
+        like=tuple(examples),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,7 @@ from safegraph.derived.index import Flip
 from safegraph.derived.norm import BatchNorm
 from safegraph.derived.pointwise import Broadcast, Sqrt
 from safegraph.derived.pool import AvgPool
-from safegraph.law import Build, Law, Term, any_of, constant, one, table, variables
+from safegraph.law import Build, Law, Term, any_of, constant, one, spec, table, variables
 from safegraph.op import TensorType
 from safegraph.ops import Interleave, Pad, Stride
 from safegraph.value import Value, apply, cast, full, iota, pad, permute, reduce, reshape, unsqueeze
@@ -351,4 +352,19 @@ MOVING = table("conv",
 )
 # fmt: on
 
-LAWS = (*FOLDING, *COMPOSITION, *MOVING)
+
+@spec
+def of_batch(x: Value, w: Value) -> bool:
+    """Has x a batch axis?  For one sample the definition of a convolution gives it one."""
+    return x.rank == w.rank
+
+
+def with_batch(laws: tuple[Law, ...]) -> tuple[Law, ...]:
+    """The laws, for convolutions whose operand x has a batch axis."""
+    return tuple(
+        replace(law, when=(*law.when, of_batch(x, w))) if {"x", "w"} <= set(law.tensors) else law
+        for law in laws
+    )
+
+
+LAWS = with_batch((*FOLDING, *COMPOSITION, *MOVING))

@@ -17,7 +17,8 @@ from safegraph.derived.einsum import Einsum
 from safegraph.errors import SafeGraphError
 from safegraph.law import Law, OpVar, Term, Var, any_of, one, table, variables
 from safegraph.op import OPS, Op
-from safegraph.ops import Binary, Select, Unary
+from safegraph.ops import Binary, Scalar, Select, Unary
+from safegraph.rules.affine import near
 from safegraph.value import Value, apply, parse_type, walk
 
 DERIVED: tuple[type[Derived], ...] = tuple(op for op in OPS.values() if issubclass(op, Derived))
@@ -38,6 +39,7 @@ KEPT: tuple[type[Derived], ...] = (
 )
 """Ops whose definitions are only the meaning: no law finds more in them than in the op itself."""
 
+_FINITE = (derived.Resize,)  # its definition multiplies by weights of 0 what its meaning leaves out
 _FIXED = (Unary, Binary, Select)  # ops whose spec is part of the structure
 _MOST_PROPOSALS = 2_000
 
@@ -50,7 +52,8 @@ def decomposition(cls: type[Derived], arity: int) -> tuple[Law, ...]:
     def define(**found: Any) -> Value:
         return found["d"].define(*(found[o.name] for o in operands))
 
-    return one(f"definition of {cls.name} ({arity})", d(*operands), define)
+    grade = "finite" if cls in _FINITE else "real"
+    return one(f"definition of {cls.name} ({arity})", d(*operands), define, grade=grade)
 
 
 def arities(cls: type[Op], most: int = 8) -> range:
@@ -86,10 +89,28 @@ def _proposed(
     """The attributes that matched specs suggest, if they have this term as their definition."""
     for op in islice(cls.proposals(specs, operands, result), _MOST_PROPOSALS):
         try:
-            if op.define(*operands) is result:
+            if same_to_rounding(op.define(*operands), result):
                 yield op
         except (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError):
             continue  # a proposal that does not fit
+
+
+def same_to_rounding(a: Value, b: Value) -> bool:
+    """Are two terms one, but for numbers that differ by rounding?  Exporters store them as f32."""
+    stack = [(a, b)]
+    seen: set[tuple[Value, Value]] = set()
+    while stack:
+        pair = x, y = stack.pop()
+        if x is y or pair in seen:
+            continue
+        seen.add(pair)
+        if isinstance(x.op, Scalar) and isinstance(y.op, Scalar):
+            if x.type != y.type or not near(x.op.value, y.op.value, x.dtype):
+                return False
+        elif x.op is not y.op or x.op is None or x.type != y.type:
+            return False
+        stack += zip(x.operands, y.operands, strict=True)
+    return True
 
 
 def _skeleton(

@@ -8,29 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
 
+from safegraph import ops as core
 from safegraph.dag import SafeDAG, Tensor
-from safegraph.derived.base import Derived, randomly
-from safegraph.derived.shape import Concat
-from safegraph.dims import Dim, Shape, Size, assuming, holds, size, substitute
+from safegraph.derived.base import randomly
+from safegraph.dims import Shape, Size, assuming, holds, size, substitute
+from safegraph.draw import (
+    MISFITS,
+    Drawn,
+    definitions,
+    from_definition,
+    from_term,
+    instance,
+    meant_for,
+    random_shape,
+    related,
+)
 from safegraph.dtypes import is_float, to_numpy
-from safegraph.errors import SafeGraphError
-from safegraph.law import Law, OpVar, Term, Var
+from safegraph.egraph import Number, uniform_value
+from safegraph.law import Law, Var
 from safegraph.op import OPS, Op, TensorType
-from safegraph.ops import Interleave, Opaque, Pad, Repeat, Slice, Stride
-from safegraph.value import Value, apply, parse_type, tensor, walk
+from safegraph.value import Value, apply, tensor, walk
 
-_MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError)
 _NUMBERS = (0, 1, -1, 2)
 _BATCH = "n"
-_IDLE = {"before": 0, "after": 0, "steps": 1, "starts": 0, "stops": None}
 _LIKE = 0.8  # how often the example of a law is followed
+_INFINITE = 0.25  # how often leaves have infinite elements
 Sizes = Mapping[str, int]
-_Example = tuple[Any, tuple[TensorType, ...]]
 
 
 # -- arrays ---------------------------------------------------------------------------------------
@@ -107,7 +114,11 @@ def random_values(
     `symbolic` (by default in a third of the cases) one size is free.  No value has more than
     `numel` elements.
     """
-    classes = list(ops) if ops is not None else [c for c in OPS.values() if c is not Opaque]
+    classes = (
+        list(ops)
+        if ops is not None
+        else [c for c in OPS.values() if c not in (core.Opaque, core.Sample)]
+    )
     free = rng.random() < 1 / 3 if symbolic is None else symbolic
     sizes = {_BATCH: int(rng.integers(1, 5))} if free else {}
     other = {_BATCH: 7} if free else {}
@@ -170,7 +181,7 @@ class _Pool:
         operands = self._operands(cls, count)
         try:
             op = cls.draw(rng, *(numeric(v.shape, self.sizes) for v in operands))
-            if op is None or not _meant_for(cls, operands):
+            if op is None or not meant_for(cls, operands):
                 return False
             with assuming() as assumptions:
                 value = apply(op, *operands)
@@ -185,7 +196,7 @@ class _Pool:
                 array = np.asarray(
                     bound.run(*(self.arrays[self.values.index(v)] for v in operands))
                 )
-        except (NotImplementedError, *_MISFITS):
+        except (NotImplementedError, *MISFITS):
             return False
         if is_float(value.dtype) and not np.isfinite(array).all() and rng.random() < 0.9:
             return False  # few: what comes out of NaN says little
@@ -208,29 +219,6 @@ class _Pool:
         return found
 
 
-def random_shape(rng: np.random.Generator) -> tuple[int, ...]:
-    """Few sizes, so that axes fit each other by chance."""
-    palette = ((2, 3), (1, 2, 4), (1, 1, 2, 3, 4, 6))[int(rng.integers(3))]
-    return tuple(int(n) for n in rng.choice(palette, int(rng.integers(0, 5))))
-
-
-def related(rng: np.random.Generator, shapes: Sequence[Shape]) -> Shape:
-    """A shape that has to do with others: the same, a run of its axes, ones put in or filled."""
-    shape = shapes[int(rng.integers(len(shapes)))]
-    style = rng.random()
-    if style < 0.35:
-        return shape
-    if style < 0.5:
-        return tuple(shape[i] for i in rng.permutation(len(shape)))
-    if style < 0.65 and len(shape) > 1:  # one number for each channel
-        return (shape[1],) if rng.random() < 0.5 else (shape[1], *[1] * (len(shape) - 2))
-    first, last = sorted(int(i) for i in rng.integers(0, len(shape) + 1, 2))
-    first, last = (first, last) if rng.random() < 0.6 else (first, len(shape))
-    ones = randomly(rng, (0.0, 0.0, 0.5, 0.7))
-    filled = int(rng.integers(1, 4))
-    return tuple(1 if rng.random() < ones else filled if d == 1 else d for d in shape[first:last])
-
-
 # -- cases of a law -------------------------------------------------------------------------------
 
 
@@ -245,54 +233,80 @@ class Case:
     """Values for the free sizes."""
 
     def arrays(self, rng: np.random.Generator, law: Law, sizes: Sizes) -> dict[str, np.ndarray]:
-        """Arrays for the leaves; those that the law takes as one number are it."""
+        """Arrays for the leaves, as the law's facts say.
+
+        Laws that ask for no finite values get infinite ones in a quarter of the cases.
+        """
         positive = bool(rng.random() < 0.5)
+        infinite = law.grade in ("exact", "real") and rng.random() < _INFINITE
+        facts = {(f.kind, f.name) for f in law.facts}
         found = {}
         for name in law.tensors:
             type_ = self.scope[name].type
-            found[name] = random_array(rng, type_, sizes, positive=positive)
+            above = ("positive", name) in facts or ("nonnegative", name) in facts
+            array = random_array(rng, type_, sizes, positive=positive or above)
+            if ("positive", name) in facts and not is_float(type_.dtype):
+                array = np.ones_like(array)
+            elif ("nonnegative", name) in facts:
+                array[rng.random(array.shape) < 0.2] = 0
+            if infinite and is_float(type_.dtype) and not above:
+                array = _with_infinities(rng, array)
+                if ("capped", name) in facts:
+                    array[array == np.inf] = -np.inf
             if f"{name}_is" in self.scope:
-                found[name] = np.full_like(found[name], self.scope[f"{name}_is"])
+                array = np.full_like(array, self.scope[f"{name}_is"])
+            found[name] = array
         return found
+
+
+def _with_infinities(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """The array with zeros, and mostly with infinite elements, as masks have."""
+    found = np.where(rng.random(array.shape) < 0.1, 0, array)
+    infinity = randomly(rng, (-np.inf, -np.inf, -np.inf, np.inf, 0))
+    return np.where(rng.random(array.shape) < 0.2, infinity, found).astype(array.dtype)
 
 
 def cases(
     law: Law, rng: np.random.Generator, count: int, *, tries: int | None = None
 ) -> Iterator[Case]:
-    """Up to `count` cases in which a law fires: both sides with random ops and shapes.
+    """Up to `count` different cases in which a law fires: both sides with random ops and shapes.
 
+    Cases differ in their terms: in an op's spec, a leaf's type, or a number that the law takes.
     Ops are drawn bottom-up by `Op.draw` on shapes that are like an example of the law (`Law.like`)
     or fit by chance, tried again and again (`tries` times in all; by default 400 for each case), or
     come from the definition of a derived op that has the structure of the left side.
     """
-    defined = _definitions(law.left)
+    defined = definitions(law.left)
     likely = 0.5 if all(isinstance(o, Var) for o in law.left.operands) else 0.9
+    seen: set[tuple[Any, ...]] = set()
     for _ in range(400 * count if tries is None else tries):
         if count <= 0:
             return
         follow = rng.random() < _LIKE
         example = randomly(rng, law.operand_examples) if law.operand_examples and follow else {}
-        drawn = _Drawn(rng, example)
+        drawn = Drawn(rng, example)
         if law.term_examples and follow:
-            found = _from_term(law.left, randomly(rng, law.term_examples), rng)
+            found = from_term(law.left, randomly(rng, law.term_examples), rng)
         elif defined and not example and rng.random() < likely:
-            found = _from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
+            found = from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
         else:
             found = drawn.scope if drawn.term(law.left) is not None else None
-        case = None if found is None else _case(law, found, rng)
+        case = None if found is None else _case(law, found, rng, seen)
         if case is not None:
             count -= 1
             yield case
 
 
-def _case(law: Law, found: Mapping[str, Any], rng: np.random.Generator) -> Case | None:
+def _case(
+    law: Law, found: Mapping[str, Any], rng: np.random.Generator, seen: set[tuple[Any, ...]]
+) -> Case | None:
     types = {n: found[n].type for n in law.tensors}
     if rng.random() < 0.3:
         free = _with_free_size(types, rng)
-        case = free and _built(law, free[0], found, rng, free[1])
+        case = free and _built(law, free[0], found, rng, free[1], seen)
         if case:
             return case
-    return _built(law, types, found, rng, {})
+    return _built(law, types, found, rng, {}, seen)
 
 
 def _built(
@@ -301,21 +315,24 @@ def _built(
     found: Mapping[str, Any],
     rng: np.random.Generator,
     sizes: Sizes,
+    seen: set[tuple[Any, ...]],
 ) -> Case | None:
     scope: dict[str, Any] = {n: tensor(n, t) for n, t in types.items()}
     scope |= {v.name: found[v.name] for v in law.specs}
     for fact in law.facts:
         if fact.kind == "uniform":
-            number = randomly(
-                rng, (*_NUMBERS, -np.inf, np.inf) if is_float(types[fact.name].dtype) else (0, 1)
-            )
+            own = None if rng.random() < 0.2 else number_of(found[fact.name])
             scope[f"{fact.name}_is"] = (
-                np.asarray(number).astype(to_numpy(types[fact.name].dtype)).item()
+                _number(law, fact.name, types[fact.name].dtype, rng) if own is None else own
             )
     with assuming() as assumptions:
-        left = _instance(law.left, scope)
+        left = instance(law.left, scope)
         if left is None:
             return None
+    known = (left, *(repr(n) for name, n in scope.items() if name.endswith("_is")))
+    if known in seen:
+        return None
+    seen.add(known)
     scope["root"] = left.type
     with assuming() as needed:
         right = law.build(scope)
@@ -327,23 +344,25 @@ def _built(
     return Case(scope, left, right, fitting) if fitting else None
 
 
-def _instance(pattern: Any, scope: Mapping[str, Any]) -> Value | None:
-    """The pattern on these leaves with these ops; None where that is another structure."""
-    if isinstance(pattern, Var):
-        return scope[pattern.name]
-    operands = [_instance(o, scope) for o in pattern.operands]
-    if any(o is None for o in operands):
-        return None
-    op = scope[pattern.head.name] if isinstance(pattern.head, OpVar) else pattern.head
-    return _applied(op, operands)  # type: ignore[arg-type]
+def number_of(value: Value) -> Any:
+    """The one number that all elements of a term are; None where it does not tell."""
+    known: dict[Value, Number | None] = {}
+    for v in walk([value]):
+        operands = [known[o] for o in v.operands]
+        known[v] = None if v.op is None else uniform_value(v.op, operands, v.type)
+    number = known[value]
+    return None if number is None else number.value
 
 
-def _applied(op: Op, operands: Sequence[Value]) -> Value | None:
-    try:
-        value = apply(op, *operands)
-    except _MISFITS:
-        return None
-    return value if value.op is op and value.operands == tuple(operands) else None
+def _number(law: Law, name: str, dtype: str, rng: np.random.Generator) -> Any:
+    """A number for a uniform tensor, as the law's other facts allow it."""
+    facts = {f.kind for f in law.facts if f.name == name}
+    choices: list[float] = [0, 1] if not is_float(dtype) else [*_NUMBERS]
+    if is_float(dtype) and law.grade != "finite":
+        choices += [-np.inf, np.inf]
+    if facts & {"positive", "nonnegative"}:
+        choices = [n for n in choices if n > 0 or (n == 0 and "positive" not in facts)]
+    return np.asarray(randomly(rng, choices)).astype(to_numpy(dtype)).item()
 
 
 def _with_free_size(
@@ -360,262 +379,6 @@ def _with_free_size(
         for n, t in types.items()
     }
     return found, {_BATCH: chosen}
-
-
-class _Drawn:
-    """One try to draw the ops and the leaves of a pattern."""
-
-    def __init__(self, rng: np.random.Generator, example: Mapping[str, TensorType]) -> None:
-        self.rng = rng
-        self.scope: dict[str, Any] = {}
-        self.shapes: list[Shape] = []
-        if example:
-            for name, type_ in zip(example, _resized([*example.values()], rng), strict=True):
-                self._leaf(Var(name), type_.dtype, type_.shape)
-        first, rest = randomly(
-            rng,
-            [("f64", "f64")] * 5
-            + [("bool", "f64")] * 3
-            + [("i64", "i64"), ("bool", "bool"), ("f32", "f32")],
-        )
-        self.dtypes = iter((first, *[rest] * 50))
-
-    def term(self, pattern: Any) -> Value | None:
-        """The pattern with drawn ops and leaves, noted in the scope; None if they do not fit."""
-        if isinstance(pattern, Var):
-            if pattern.name not in self.scope:
-                self._leaves((pattern,), None)
-            return self.scope[pattern.name]
-        for operand in pattern.operands:
-            if isinstance(operand, Term) and self.term(operand) is None:
-                return None
-        new = tuple(
-            dict.fromkeys(
-                o for o in pattern.operands if isinstance(o, Var) and o.name not in self.scope
-            )
-        )
-        if not self._like_example(pattern, new):
-            self._leaves(new, pattern if len(new) == len(pattern.operands) else None)
-        operands = []
-        for operand in pattern.operands:
-            value = _instance(operand, self.scope)
-            if value is None:
-                return None
-            operands.append(value)
-        head = pattern.head
-        if isinstance(head, OpVar) and head.name not in self.scope:
-            op = self._op(head.cls, operands)
-            if op is None:
-                return None
-            if not _meant_for(head.cls, operands):
-                return None
-            self.scope[head.name] = op
-        value = _applied(self.scope[head.name] if isinstance(head, OpVar) else head, operands)
-        if value is not None:
-            self.shapes.append(value.shape)
-        return value
-
-    def _like_example(self, pattern: Term, new: Sequence[Var]) -> bool:
-        """Leaves beside operands that are there, as an example of the op has them."""
-        rng, head = self.rng, pattern.head
-        cls: Any = head.cls if isinstance(head, OpVar) else type(head)
-        fitting = [types for _, types in _examples(cls) if len(types) == len(pattern.operands)]
-        if not new or len(new) == len(pattern.operands) or not fitting or rng.random() < 0.4:
-            return False
-        types = fitting[int(rng.integers(len(fitting)))]
-        values = [None if o in new else _instance(o, self.scope) for o in pattern.operands]
-        sizes: dict[Dim, Dim] = {}
-        for value, type_ in zip(values, types, strict=True):
-            if value is not None and value.rank == type_.rank:
-                sizes |= {
-                    d: n for d, n in zip(type_.shape, value.shape, strict=True) if d not in sizes
-                }
-        small = int(rng.integers(1, 4))
-        fresh: dict[Dim, Dim] = {}
-        for var, value, type_ in zip(pattern.operands, values, types, strict=True):
-            if value is None and var.name not in self.scope:
-                # axes after the second are windows: small ones fit
-                shape = [
-                    sizes.get(d, fresh.setdefault(d, int(rng.integers(1, 4)))) for d in type_.shape
-                ]
-                shape[2:] = [small if rng.random() < 0.8 else d for d in shape[2:]]
-                self._leaf(var, type_.dtype, tuple(shape))
-        return True
-
-    def _leaves(self, new: Sequence[Var], whole: Term | None) -> None:
-        """Leaves of shapes that may fit each other and what is there."""
-        rng = self.rng
-        if whole is not None:
-            cls: Any = whole.head.cls if isinstance(whole.head, OpVar) else type(whole.head)
-            drawn = _drawn_types(cls, len(new), rng)
-            if drawn is not None:
-                for var, type_ in zip(new, drawn, strict=True):
-                    self._leaf(var, type_.dtype, type_.shape)
-                return
-        same = rng.random() < 0.5
-        for i, var in enumerate(new):
-            if same and i:
-                shape = self.shapes[-1]
-            else:
-                shape = related(rng, self.shapes) if self.shapes else random_shape(rng)
-            self._leaf(var, next(self.dtypes), shape)
-
-    def _leaf(self, var: Var, dtype: str, shape: Shape) -> None:
-        self.scope[var.name] = tensor(var.name, TensorType(dtype, shape))
-        self.shapes.append(shape)
-
-    def _op(self, cls: type[Op], operands: Sequence[Value]) -> Op | None:
-        """A spec: what undoes an operand, or one of an example, or any that fits."""
-        rng = self.rng
-        inner = operands[0] if operands else None
-        style = rng.random()
-        try:
-            op = None
-            if inner is not None and inner.op is not None and style < 0.3:
-                shapes = [o.shape for o in inner.operands]
-                op = randomly(rng, (inner.op.inverse, inner.op.pseudo_inverse))(*shapes)
-            elif style < 0.5 and _examples(cls):
-                op = randomly(rng, _examples(cls))[0]
-            elif style < 0.6 and (same := [o for o in self.scope.values() if isinstance(o, cls)]):
-                op = randomly(rng, same)  # two of a kind often fit each other
-            if cls is Repeat and style > 0.6:  # to a shape that is there
-                like = randomly(rng, [t for t in self.shapes if len(t) == operands[0].rank])
-                op = Repeat(
-                    tuple(n if d == 1 else 1 for n, d in zip(like, operands[0].shape, strict=True))
-                )
-            if not isinstance(op, cls):
-                op = cls.draw(rng, *(v.shape for v in operands))  # type: ignore[arg-type]
-            if op is not None and rng.random() < 0.4:
-                op = _idle(op, rng)
-            return None if op is None else op.normal(*(v.type for v in operands))
-        except (NotImplementedError, *_MISFITS):
-            return None
-
-
-def _idle(op: Op, rng: np.random.Generator) -> Op:
-    """The op with axes left alone, most often the first ones: laws often need that."""
-    if not isinstance(op, Pad | Stride | Interleave | Slice):
-        return op
-    first = int(rng.integers(4))
-    changed: dict[str, Any] = {
-        name: (_IDLE[name],) * len(value)
-        if rng.random() < 0.3
-        else tuple(_IDLE[name] if axis < first else n for axis, n in enumerate(value))
-        for name, value in op.spec.items()
-        if name in _IDLE
-    }
-    if "fill" in op.spec and rng.random() < 0.5:
-        changed["fill"] = 0.0
-    return type(op)(**{**op.spec, **changed})
-
-
-def _meant_for(cls: type[Op], operands: Sequence[Value]) -> bool:
-    """Derived ops that compute are for floats, and for what their examples have."""
-    if cls.moves or cls is Concat or not issubclass(cls, Derived):
-        return True
-    known = {t.dtype for _, types in _examples(cls) for t in types}
-    return all(is_float(v.dtype) or v.dtype in known for v in operands)
-
-
-# -- definitions of derived ops -------------------------------------------------------------------
-
-
-def _definitions(pattern: Term) -> list[_Example]:
-    """The examples of derived ops whose definitions have this structure."""
-    return [
-        (op, types)
-        for cls in OPS.values()
-        if issubclass(cls, Derived)
-        for op, types in _examples(cls)
-        if _match(pattern, op.trace(*types)[1]) is not None
-    ]
-
-
-@cache
-def _examples(cls: type[Op]) -> tuple[_Example, ...]:
-    """The examples of a class, in f64."""
-    found = []
-    for op, text in getattr(cls, "examples", ()):
-        types = [parse_type(part) for part in text.split(",")]
-        names = {n for t in types for d in t.shape if isinstance(d, Size) for n in d.names}
-        sizes: dict[str, Dim] = dict.fromkeys(names, 4)
-        wide = tuple(
-            TensorType("f64" if t.dtype == "f32" else t.dtype, t.bind(sizes).shape) for t in types
-        )
-        found.append((op.bind(sizes), wide))
-    return tuple(found)
-
-
-def _drawn_types(
-    cls: type[Op], count: int, rng: np.random.Generator
-) -> tuple[TensorType, ...] | None:
-    """Operand types of an example with so many operands, with other sizes; None without one."""
-    fitting = [types for _, types in _examples(cls) if len(types) == count]
-    if not fitting or rng.random() < 0.3:
-        return None
-    return _resized(fitting[int(rng.integers(len(fitting)))], rng)
-
-
-def _resized(types: Sequence[TensorType], rng: np.random.Generator) -> tuple[TensorType, ...]:
-    """Types with other sizes: equal ones stay equal."""
-    known = {d for t in types for d in t.shape}
-    keep, most = randomly(rng, ((1.0, 7), (0.4, 7), (0.0, 3)))  # also ones and twos alone
-    new = {d: d if rng.random() < keep else int(rng.integers(1, most)) for d in sorted(known)}  # type: ignore[type-var]
-    return tuple(t.with_shape(tuple(new[d] for d in t.shape)) for t in types)
-
-
-def _from_definition(
-    pattern: Term, example: _Example, rng: np.random.Generator
-) -> dict[str, Any] | None:
-    """The variables of the pattern in a definition like that of an example."""
-    op, types = example[0], _resized(example[1], rng)
-    try:
-        if rng.random() < 0.5:
-            drawn = type(op).draw(rng, *(t.shape for t in types))
-            op = op if drawn is None else drawn
-        return _match(pattern, op.trace(*types)[1])
-    except (NotImplementedError, *_MISFITS):
-        return None
-
-
-def _from_term(pattern: Term, example: Value, rng: np.random.Generator) -> dict[str, Any] | None:
-    """The variables of the pattern in a term with leaves of other sizes."""
-    order = walk([example])
-    leaves = [v for v in order if v.op is None]
-    types = _resized([v.type for v in leaves], rng)
-    done = {v: tensor(v.name, t) for v, t in zip(leaves, types, strict=True)}
-    for v in order:
-        if v.op is not None:
-            value = _applied(v.op, [done[o] for o in v.operands])
-            if value is None:
-                return None
-            done[v] = value
-    return _match(pattern, done[example])
-
-
-def _match(pattern: Any, value: Value) -> dict[str, Any] | None:
-    """The ops and values for the variables of a pattern that make it this value."""
-    found: dict[str, Any] = {}
-    stack: list[tuple[Any, Value]] = [(pattern, value)]
-    while stack:
-        wanted, given = stack.pop()
-        if isinstance(wanted, Var):
-            if found.setdefault(wanted.name, given) is not given:
-                return None
-            continue
-        head = wanted.head
-        if isinstance(head, OpVar):
-            if (
-                not isinstance(given.op, head.cls)
-                or found.setdefault(head.name, given.op) is not given.op
-            ):
-                return None
-        elif given.op is not head:
-            return None
-        if len(wanted.operands) != len(given.operands):
-            return None
-        stack += zip(wanted.operands, given.operands, strict=True)
-    return found
 
 
 __all__ = [

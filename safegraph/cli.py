@@ -47,6 +47,13 @@ _input = click.option(
     help="Type of an input of a TorchScript file, in order: --input 'f32[batch 3 224 224]'.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_laws = click.option(
+    "--laws",
+    "own_laws",
+    type=MODEL,
+    help="A Python file (executed) with laws to use, too. They are trusted: see `laws check`.",
+)
+_WIDEST = 160  # letters of a law in a list: some are definitions of a whole layer
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -144,6 +151,10 @@ def cost(
 )
 @click.option("--rtol", default=1e-3, show_default=True, type=float, help="Most max|a-b|/max|b|.")
 @click.option("--seed", default=0, show_default=True, type=int, help="Of the random inputs.")
+@click.option("--prove", is_flag=True, help="Then prove it by laws, for all inputs and sizes.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time for the proof.")
+@click.option("--nodes", type=click.IntRange(1), help="Terms that the proof may hold.")
+@_laws
 @_json
 @_input
 def check(
@@ -153,17 +164,81 @@ def check(
     trials: int,
     rtol: float,
     seed: int,
+    prove: bool,
+    seconds: float | None,
+    nodes: int | None,
+    own_laws: Path | None,
     as_json: bool,
     inputs: Sequence[str],
 ) -> None:
-    """Do two models compute the same?  Compared on random inputs; exit code 1 if they do not."""
+    """Do two models compute the same?  Compared on random inputs; exit code 1 if they do not.
+
+    With --prove the answer is "proved equal", with the laws that prove it; "numerically equal",
+    where no proof was found; or "not equal", with an element of an output that shows it.
+    """
     from safegraph import verbs
 
     verdict = verbs.check(
-        _load(a, inputs), _load(b, inputs), sizes=dict(bind), trials=trials, rtol=rtol, seed=seed
-    )
+        _load(a, inputs), _load(b, inputs), sizes=dict(bind), trials=trials, rtol=rtol, seed=seed,
+        prove=prove, seconds=seconds, nodes=nodes, laws=own_laws or (),
+    )  # fmt: skip
     click.echo(json.dumps(_verdict(verdict), indent=2) if as_json else str(verdict))
     if not verdict:
+        raise click.exceptions.Exit(1)
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def laws(context: click.Context) -> None:
+    """The laws that `optimize` uses; and tests and proofs for laws of your own."""
+    if context.invoked_subcommand is None:
+        context.invoke(laws_list)
+
+
+@laws.command("list")
+@click.option("--family", help="Only those of one family, such as movement.")
+@_json
+def laws_list(family: str | None = None, as_json: bool = False) -> None:
+    """All laws of SafeGraph: family, grade, name, left -> right.
+
+    A side that a function builds is shown as `...`.  Grades: exact (the same bits), real (rounding
+    may differ), finite (for finite values), approx (never on by default).
+    """
+    from safegraph.laws import catalogue, equation
+
+    found = catalogue(family)
+    rows = [[law.family, law.grade, law.name, equation(law)] for law in found]
+    if as_json:
+        keys = ("family", "grade", "name", "equation")
+        click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+        return
+    for *named, sides in rows:
+        click.echo("  ".join([*named, sides if len(sides) <= _WIDEST else f"{sides[:_WIDEST]}..."]))
+
+
+@laws.command("check")
+@click.argument("file", type=MODEL)
+@click.option(
+    "--cases", default=200, show_default=True, type=click.IntRange(1), help="For each law."
+)
+@click.option("--seed", default=0, show_default=True, type=int, help="Of the random cases.")
+@_json
+def laws_check(file: Path, cases: int, seed: int, as_json: bool) -> None:
+    """Are the laws in a Python file true?  Exit code 1 if one is not, or could not be tested.
+
+    FILE is executed.  Its laws are those that it binds to names, alone or in tuples and lists.
+    Each is compared on random operands on which it applies, and proved for all sizes where that is
+    possible.
+    """
+    from safegraph.laws import check
+
+    found = check(file, cases, seed=seed)
+    if as_json:
+        click.echo(json.dumps([report.data() for report in found], indent=2))
+    else:
+        for report in found:
+            click.echo(str(report))
+    if not all(found):
         raise click.exceptions.Exit(1)
 
 
@@ -192,6 +267,8 @@ def convert(source: Path, to: Path, inputs: Sequence[str]) -> None:
 @_json
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time for the search.")
 @click.option("--nodes", type=click.IntRange(1), help="Terms that the search may hold.")
+@_laws
+@click.option("--explain", is_flag=True, help="Print the laws that lead to the result, in order.")
 @_input
 def optimize(
     model: Path,
@@ -201,6 +278,8 @@ def optimize(
     as_json: bool,
     seconds: float | None,
     nodes: int | None,
+    own_laws: Path | None,
+    explain: bool,
     inputs: Sequence[str],
 ) -> None:
     """Find the cheapest equal model for a target, check it, and write it."""
@@ -216,7 +295,7 @@ def optimize(
         choose = f"--bind {next(iter(taken))}=... to choose"
         click.echo(f"sizes that were not given are taken as: {listed}  ({choose})")
     limits = {k: v for k, v in {"seconds": seconds, "nodes": nodes}.items() if v is not None}
-    found = verbs.optimize(dag, target, sizes, **limits)
+    found = verbs.optimize(dag, target, sizes, laws=own_laws or (), explain=explain, **limits)
     verdict = verbs.check(dag, found.dag)
     if not verdict:
         raise SafeGraphError(f"nothing was written, because the result differs: {verdict}")
@@ -232,6 +311,7 @@ def optimize(
             "target": target, "sizes": sizes, "before": before, "after": after,
             "check": _verdict(verdict), "report": str(found.report), "laws": found.laws,
             "output": str(output),
+            **({"explanation": found.explanation.data()} if explain else {}),
         }  # fmt: skip
         click.echo(json.dumps(answer, indent=2))
         return
@@ -242,8 +322,97 @@ def optimize(
         click.echo("nothing cheaper was found: the result is the original")
     rows = [[label, show(before[k]), show(after[k])] for k, label, show in _ROWS if k in before]
     _table(["", "before", "after"], rows)
+    if explain:
+        click.echo(str(found.explanation))
     click.echo(str(verdict))
     click.echo(f"{output} written")
+
+
+class _Axis(click.ParamType):
+    name = "input=axis"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int | None]:
+        if isinstance(value, tuple):
+            return value
+        name, _, axis = value.rpartition("=")
+        if not name or (axis != "none" and not axis.lstrip("-").isdecimal()):
+            self.fail(f"{value!r} gives no axis: write x=0, or x=none for no batch", param, ctx)
+        return name, None if axis == "none" else int(axis)
+
+
+_axis = click.option(
+    "--axis",
+    "axes",
+    multiple=True,
+    type=_Axis(),
+    help="The batch axis of an input: --axis x=1; --axis y=none: y has none. Inputs that are not "
+    "named have theirs first.",
+)
+_output = click.option("-o", "--output", required=True, type=MODEL, help="Where the result goes.")
+
+
+@cli.command()
+@click.argument("model", type=MODEL)
+@_output
+@_axis
+@_input
+def unbatch(
+    model: Path, output: Path, axes: Sequence[tuple[str, int | None]], inputs: Sequence[str]
+) -> None:
+    """Take the batch out of a model: the same for one sample; exit code 1 if samples interact."""
+    from safegraph import verbs
+    from safegraph.batch import unbatch as taken
+
+    _may_write(output, model)
+    dag = _load(model, inputs)
+    verdict = taken(dag, _batch_axes(dag, axes))
+    found = verdict.dag
+    checked = verdict.verify((2,))
+    if not checked:
+        raise SafeGraphError(f"nothing was written: {checked}")
+    verbs.save(found, output)
+    for t in found.inputs:
+        click.echo(f"  input   {t.name}: {t.type}")
+    for name, value in found.outputs.items():
+        click.echo(f"  output  {name}: {found.types[value]} ({verdict.outputs[name]})")
+    click.echo(str(checked))
+    click.echo(f"{output} written ({_count(len(found), 'op')})")
+
+
+@cli.command()
+@click.argument("model", type=MODEL)
+@_output
+@click.option("--name", default="batch", show_default=True, help="The new free size.")
+@_axis
+@_input
+def rebatch(
+    model: Path,
+    output: Path,
+    name: str,
+    axes: Sequence[tuple[str, int | None]],
+    inputs: Sequence[str],
+) -> None:
+    """Make the batch of a model a free size, with proof; exit code 1 if samples interact."""
+    from safegraph import verbs
+
+    _may_write(output, model)
+    dag = _load(model, inputs)
+    found = verbs.rebatch(dag, name, _batch_axes(dag, axes))
+    verdict = verbs.check(dag, found)
+    if not verdict:
+        raise SafeGraphError(f"nothing was written, because the result differs: {verdict}")
+    verbs.save(found, output)
+    for t in found.inputs:
+        click.echo(f"  input   {t.name}: {t.type}")
+    for out, value in found.outputs.items():
+        click.echo(f"  output  {out}: {found.types[value]}")
+    click.echo(str(verdict))
+    click.echo(f"{output} written ({_count(len(found), 'op')})")
+
+
+def _batch_axes(dag: SafeDAG, axes: Sequence[tuple[str, int | None]]) -> dict[str, int | None]:
+    """The batch axis of every input: the first one, where nothing was said."""
+    return {t.name: 0 for t in dag.inputs} | dict(axes)
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -299,13 +468,26 @@ def _may_write(output: Path, source: Path) -> None:
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
+    found: dict[str, Any] = {
         "equal": verdict.equal,
         "error": _finite(verdict.error),
         "output": verdict.where,
         "reason": verdict.reason,
         "sizes": dict(verdict.sizes),
+        "verdict": verdict.verdict,
     }
+    if verdict.index is not None and verdict.values is not None:
+        found["example"] = {
+            "seed": verdict.seed,
+            "index": list(verdict.index),
+            "values": [str(value) for value in verdict.values],
+        }
+    if verdict.proof is not None:
+        found["proof"] = {
+            name: t and {"laws": list(t.laws), "grade": t.grade, "fewest": t.fewest}
+            for name, t in verdict.proof.outputs.items()
+        }
+    return found
 
 
 def _terms(dag: SafeDAG) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""Are two graphs equal?  Both are evaluated on the same random inputs, and all outputs compared."""
+"""Are two graphs equal?  Both are evaluated on the same random inputs, and all outputs compared.
+
+That finds what differs.  Where nothing does, laws may prove that nothing can.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +16,9 @@ from safegraph.dims import Size
 from safegraph.dtypes import is_float, is_integer, to_numpy
 from safegraph.errors import BindingError, EvaluationError, SafeGraphError, ShapeError
 from safegraph.op import TensorType
+
+if TYPE_CHECKING:
+    from safegraph.equivalence import Equivalence
 
 SCALES = (1, 2, 4, 8, 16, 32, 64, 112)
 """Small sizes first; an image model needs more, for its last window to fit."""
@@ -25,7 +31,8 @@ class Verdict:
     """Whether two graphs gave the same outputs, and the worst that was seen.
 
     `error` is max|a - b| / max|b| of the worst output, `where` its name, `sizes` the free sizes
-    then; `inputs` shows the difference where there is one.  True where the graphs are equal.
+    and `seed` the seed then; `inputs` shows the difference where there is one, at the element
+    `index` of that output, which has these two `values`.  True where the graphs are equal.
     """
 
     equal: bool
@@ -36,18 +43,42 @@ class Verdict:
     trials: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     inputs: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+    seed: int = 0
+    index: tuple[int, ...] | None = None
+    values: tuple[Any, Any] | None = None
+    proof: Equivalence | None = None
+    """What laws prove, where that was asked for."""
 
     def __bool__(self) -> bool:
         return self.equal
 
+    @property
+    def verdict(self) -> str:
+        """`different`, `numerically equal`, or `proved equal`."""
+        if not self.equal:
+            return "different"
+        return "proved equal" if self.proof else "numerically equal"
+
     def __str__(self) -> str:
-        if self.reason:
-            return f"not equal: {self.reason}"
         at = "".join(f", {name} = {value}" for name, value in self.sizes.items())
         found = f"max|a - b| / max|b| = {self.error:.3g} at output {self.where}{at}"
-        if self.equal:
-            return f"equal on {self.trials} random inputs: at most {found}"
-        return f"not equal: {found}"
+        if not self.equal:
+            return f"not equal: {self.reason or found}{self._shown()}"
+        compared = f"equal on {self.trials} random inputs: at most {found}"
+        if self.proof is None:
+            return compared
+        head = "proved equal" if self.proof else "numerically equal, not proved"
+        return f"{head}\n{self.proof}\n{compared}"
+
+    def _shown(self) -> str:
+        """The element that differs, and how to see it again."""
+        if self.index is None or self.values is None:
+            return ""
+        place = "".join(f" --bind {name}={value}" for name, value in self.sizes.items())
+        return (
+            f"\n{self.where}{list(self.index)} is {self.values[0]} and {self.values[1]}, "
+            f"with --trials 1 --seed {self.seed}{place}"
+        )
 
 
 def check(
@@ -58,6 +89,10 @@ def check(
     trials: int = 2,
     rtol: float = 1e-3,
     seed: int = 0,
+    prove: bool = False,
+    nodes: int | None = None,
+    seconds: float | None = None,
+    laws: Any = (),
 ) -> Verdict:
     """Evaluate both graphs in NumPy on `trials` random inputs and compare all outputs.
 
@@ -65,6 +100,10 @@ def check(
     pick from a table stay inside it, and free sizes that `sizes` does not give get small values,
     others in each trial.  Equal means max|a - b| <= rtol * max|b| for every output, and NaN and
     infinity in the same places.
+
+    With `prove`, graphs that are equal on these go into one e-graph, where laws may prove it within
+    a budget of `nodes` and `seconds`: for all inputs, and for all sizes that both take.  `laws` of
+    your own (or the path of a Python file that has some) are used, too, and trusted.
 
     Raises UnsupportedError where a graph has unknown ops, and ShapeError where no small sizes fit.
     """
@@ -80,24 +119,38 @@ def check(
     fixed = _fixed(a, b, pairs) | dict(sizes or {})
     limits = {mine: n for n, mine in _limits_through(b, pairs)}
     worst = Verdict(True, 0.0, trials=trials)
+    first: tuple[dict[str, np.ndarray], dict[str, int]] | None = None
     for trial in range(trials):
         values = _suitable(a, fixed, trial)
         given = random_inputs(a, values, seed=seed + trial, limits=limits)
+        first = first or (given, values)
         left = _evaluate(a, given)
         try:
             right = _evaluate(b, {pairs[name]: array for name, array in given.items()})
         except SafeGraphError as refusal:
             reason = f"{b.name} does not take the inputs that {a.name} takes: {refusal}"
-            return Verdict(False, np.inf, "", reason, trial + 1, values, given)
+            return Verdict(False, np.inf, "", reason, trial + 1, values, given, seed + trial)
         for mine, theirs in outputs.items():
-            error, reason = _difference(left[mine], right[theirs])
+            x, y = left[mine], right[theirs]
+            error, reason, at = _difference(x, y)
+            shown = None if at is None else (x[at].item(), y[at].item())
             if reason:
                 reason = f"output {mine}: {reason}"
-                return Verdict(False, np.inf, mine, reason, trial + 1, values, given)
+                return Verdict(
+                    False, np.inf, mine, reason, trial + 1, values, given, seed + trial, at, shown
+                )
             if error > worst.error or not worst.where:
-                equal = error <= rtol
-                worst = Verdict(equal, error, mine, "", trials, values, None if equal else given)
-    return worst
+                worst = Verdict(True, error, mine, "", trials, values, None, seed + trial)
+                if error > rtol:
+                    worst = replace(worst, equal=False, inputs=given, index=at, values=shown)
+    if not (prove and worst and first):
+        return worst
+    from safegraph.equivalence import prove as prove_equal  # the laws are a second to import
+    from safegraph.laws import given as given_laws
+
+    own = given_laws(laws)
+    proof = prove_equal(a, b, pairs, outputs, *first, nodes=nodes, seconds=seconds, laws=own)
+    return replace(worst, proof=proof)
 
 
 def _evaluate(dag: SafeDAG, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -243,21 +296,27 @@ def _limits_through(b: SafeDAG, pairs: Mapping[str, str]) -> Iterator[tuple[int,
 # -- what comes out -------------------------------------------------------------------------------
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> tuple[float, str]:
-    """max|a - b| / max|b| over what is finite; or what else differs."""
+def _difference(a: np.ndarray, b: np.ndarray) -> tuple[float, str, tuple[int, ...] | None]:
+    """max|a - b| / max|b| over what is finite; or what else differs; and where most."""
     if a.shape != b.shape or a.dtype != b.dtype:
-        return np.inf, f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}"
+        return np.inf, f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}", None
     if not a.size:
-        return 0.0, ""
+        return 0.0, "", None
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     x, y = a.astype(wide), b.astype(wide)
     finite = np.isfinite(x) & np.isfinite(y)
     if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
-        count = np.count_nonzero(~((x == y) | (np.isnan(x) & np.isnan(y)) | finite))
-        return np.inf, f"{count} elements are NaN or infinite in one graph only"
+        apart = ~((x == y) | (np.isnan(x) & np.isnan(y)) | finite)
+        count = np.count_nonzero(apart)
+        return np.inf, f"{count} elements are NaN or infinite in one graph only", _first(apart)
     if not finite.any():
-        return np.inf, "all elements are NaN or infinite, so nothing could be compared"
-    gap, scale = np.abs(x - y)[finite].max(), np.abs(y[finite]).max()
+        return np.inf, "all elements are NaN or infinite, so nothing could be compared", None
+    gaps = np.where(finite, np.abs(np.where(finite, x, 0) - np.where(finite, y, 0)), 0)
+    gap, scale = gaps.max(), np.abs(y[finite]).max()
     if gap == 0:
-        return 0.0, ""
-    return (float(gap / scale) if scale else np.inf), ""
+        return 0.0, "", None
+    return (float(gap / scale) if scale else np.inf), "", _first(gaps == gap)
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(where)[0])

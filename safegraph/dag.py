@@ -237,14 +237,19 @@ class SafeDAG:
 
     def expand(self, keep: Callable[[Op], bool] | None = None) -> SafeDAG:
         """The same graph in core ops; Opaque ops stay, and derived ones that `keep` is for."""
+        values = self.expanded(keep)
+        outputs = {o: values[v] for o, v in self.outputs.items()}
+        return SafeDAG.from_values(outputs, list(self.tensors.values()), name=self.name)
+
+    def expanded(self, keep: Callable[[Op], bool] | None = None) -> dict[str, Value]:
+        """The values of `expand` for every tensor and node of this graph, by name."""
         values = {t.name: tensor(t.name, t.type) for t in self.tensors.values()}
         done: dict[Value, Value] = {v: v for v in values.values()}
         with dims.assuming():  # what the graph assumes, its ops assume again
             for node in self:
                 value = apply(node.op, *(values[i] for i in node.inputs))
                 values[node.name] = _expanded(value, done, keep)
-        outputs = {o: values[v] for o, v in self.outputs.items()}
-        return SafeDAG.from_values(outputs, list(self.tensors.values()), name=self.name)
+        return values
 
     def bind(self, sizes: Mapping[str, int | Dim]) -> SafeDAG:
         """The same graph with values for free sizes; ShapeError for a name it does not have."""
@@ -430,16 +435,50 @@ class SafeDAG:
     def optimize(
         self, target: str = "onnxruntime", sizes: Mapping[str, int] | None = None, **options: Any
     ) -> Any:
-        """The cheapest equal graph that was found for a target, with how it was found."""
+        """The cheapest equal graph that was found for a target, with how it was found.
+
+        `laws` of your own are used, too; see `safegraph.verbs.optimize`.
+        """
         from safegraph.verbs import optimize
 
         return optimize(self, target=target, sizes=sizes, **options)
 
     def check(self, other: SafeDAG, **options: Any) -> Any:
-        """Are two graphs equal?  Compared on random inputs."""
+        """Are two graphs equal?  Compared on random inputs; with `prove=True` then by laws."""
         from safegraph.verbs import check
 
         return check(self, other, **options)
+
+    def unbatch(self, axis: int | Mapping[str, int | None] | str = 0) -> SafeDAG:
+        """An equal graph for one sample: no size depends on the batch, axes that are it are gone.
+
+        `axis` is that axis of every input; or input -> axis, None or left out for inputs without a
+        batch; or the name of a free size.  Raises BatchError where samples interact, with the op,
+        the axis and the path from the input; `safegraph.batch.unbatch` gives a verdict instead.
+        """
+        from safegraph.verbs import unbatch
+
+        return unbatch(self, axis)
+
+    def batch(self, size: str | int | Mapping[str, str | int] = "batch") -> SafeDAG:
+        """The same graph for many samples, as `vmap`: every input gets a leading axis of this size.
+
+        input -> size gives one to these inputs alone.  Outputs that depend on no batch have none.
+        """
+        from safegraph.verbs import batch
+
+        return batch(self, size)
+
+    def rebatch(
+        self, name: str = "batch", axis: int | Mapping[str, int | None] | str = 0
+    ) -> SafeDAG:
+        """The same graph for every batch: unbatched, then batched, with the axes where they were.
+
+        Raises BatchError as `unbatch` does.
+        """
+        from safegraph.verbs import rebatch
+
+        return rebatch(self, name, axis)
 
     def refine(self, **options: Any) -> SafeDAG:
         """An equal graph in which structure is recognised: contractions, named ops."""

@@ -383,6 +383,25 @@ def coefficients(dim: Dim) -> Mapping[Dim, int]:
     return _MEMO[key]
 
 
+def collected(dim: Dim, chosen: Callable[[str], bool]) -> Mapping[Dim, Dim]:
+    """A size as a polynomial in some of its names: product of those (1 for none) -> coefficient.
+
+    A floor division that has a chosen name in it counts as a chosen name.
+
+    >>> collected(parse("n*i + 2*n + i + 1"), lambda name: name == "i")
+    {1: 2*n + 1, i: n + 1}
+    """
+    found: dict[Dim, Dim] = {1: 0}
+    for term, factor in coefficients(dim).items():
+        own = [] if isinstance(term, int) else [n for n in term.names if chosen(n)]
+        if own:
+            rest, part = term.expr.as_independent(*map(_symbol, own), as_Add=False)
+            found[_intern(part)] = found.get(_intern(part), 0) + factor * _intern(rest)
+        else:
+            found[1] = found[1] + factor * term
+    return {part: factor for part, factor in found.items() if factor != 0}
+
+
 def period(dim: Dim) -> int | None:
     """The number p for which dim is a polynomial in each residue class of its sizes modulo p.
 
@@ -401,6 +420,20 @@ def period(dim: Dim) -> int | None:
 
 
 # -- what is known of sizes -----------------------------------------------------------------------
+
+
+_OPEN: ContextVar[dict[tuple[Dim, Dim], None] | None] = ContextVar("open", default=None)
+
+
+@contextmanager
+def open_questions() -> Iterator[dict[tuple[Dim, Dim], None]]:
+    """Collect the questions whether a >= b that could not be answered meanwhile, as (a, b)."""
+    collected_: dict[tuple[Dim, Dim], None] = {}
+    token = _OPEN.set(collected_)
+    try:
+        yield collected_
+    finally:
+        _OPEN.reset(token)
 
 
 def at_least(a: Dim, b: Dim) -> bool | None:
@@ -425,6 +458,8 @@ def at_least(a: Dim, b: Dim) -> bool | None:
             _MEMO[key] = True
         else:
             _MEMO[key] = None
+    if _MEMO[key] is None and (open_ := _OPEN.get()) is not None:
+        open_[a, b] = None
     return _MEMO[key]
 
 

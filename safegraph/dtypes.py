@@ -64,6 +64,20 @@ def is_integer(name: str) -> bool:
     return name[0] in "iu"
 
 
+@cache
+def precision(name: str) -> float:
+    """The distance from 1 to the next number of a floating-point type.
+
+    >>> precision("f32") == 2**-23
+    True
+    """
+    if name in _NUMPY:
+        return float(np.finfo(to_numpy(name)).eps)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(to_numpy(name)).eps)
+
+
 def accumulator(name: str) -> str:
     """The type in which sums and products of this type are accumulated."""
     return "f32" if name in ("f16", "bf16", "f8e4m3", "f8e5m2") else name

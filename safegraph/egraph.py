@@ -608,6 +608,20 @@ class EGraph:
         """The e-node that was made with this op and these operands; KeyError if there is none."""
         return self._known[op.id, operands]
 
+    def index_of(self, values: Iterable[Value]) -> dict[Value, int]:
+        """The e-nodes of terms that were registered, and of what is in them; leaves out others."""
+        found: dict[Value, int] = {}
+        for v in walk(values):
+            if v.op is None:
+                index = self._leaves.get(v.name)
+            elif all(o in found for o in v.operands):
+                index = self._known.get((v.op.id, tuple(found[o] for o in v.operands)))
+            else:
+                index = None
+            if index is not None:
+                found[v] = index
+        return found
+
     def right_side(self, law: Law, match: tuple[int, ...]) -> RightSide:
         """What a law, used before, made of a match."""
         found = self._right_side(law, self._laws[law], match)

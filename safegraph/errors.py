@@ -54,6 +54,10 @@ class GraphError(SafeGraphError):
     """A graph is not well formed; `problems` has everything that is wrong with it."""
 
 
+class BatchError(SafeGraphError):
+    """Samples of a batch meet, or a batch axis is not where it was said to be; nothing was changed."""
+
+
 class BindingError(SafeGraphError):
     """A size was left free where a number is needed, or was given a number it cannot have."""
 

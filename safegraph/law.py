@@ -156,7 +156,7 @@ def spec(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Fact:
-    """What must be known of a variable: constant, uniform, varying, positive or nonnegative."""
+    """What must be known of a variable: constant, uniform, varying, capped, positive or nonnegative."""
 
     kind: str
     name: str
@@ -182,12 +182,18 @@ def nonnegative(x: Var) -> Fact:
     return Fact("nonnegative", x.name)
 
 
+def capped(x: Var) -> Fact:
+    """No element is inf, by interval analysis; -inf, as masks have it, may be."""
+    return Fact("capped", x.name)
+
+
 def varying(x: Var) -> Fact:
     """Not known to be one number: laws of sums and products need not look at those of numbers."""
     return Fact("varying", x.name)
 
 
 _RANGES: dict[str, Callable[[Range], bool]] = {
+    "capped": lambda r: not r.top,
     "varying": lambda r: r.low != r.high,
     "positive": lambda r: r.low > 0,
     "nonnegative": lambda r: r.low >= 0,

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
@@ -32,14 +32,18 @@ class Interned(type):
     def __call__(cls, *args: Any, **kwargs: Any):  # no return type: checkers then read __init__
         new = super().__call__(*args, **kwargs)
         # repr tells 1 from 1.0 and True, and NaN from nothing else
-        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        key = (cls, repr([getattr(new, name) for name in names]))
+        key = (cls, repr([getattr(new, name) for name in _field_names(cls)]))
         found = _INTERNED.get(key)
         if found is None:
             object.__setattr__(new, "id", len(_BY_ID))
             _BY_ID.append(new)
             found = _INTERNED[key] = new
         return found
+
+
+@cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
 
 
 def by_id(number: int) -> Any:

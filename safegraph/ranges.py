@@ -19,6 +19,8 @@ from functools import cache
 from math import exp, expm1, inf, isfinite, isinf, isnan, log, sqrt, tanh
 from typing import Any, TypeVar
 
+import numpy as np
+
 from safegraph.dtypes import is_float
 from safegraph.op import Op, TensorType
 from safegraph.ops import (
@@ -149,6 +151,14 @@ def _defined(op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...]) -
         return ANYTHING
     leaves, result = trace(*types)
     return range_of(result, {v.name: r for v, r in zip(leaves, ranges, strict=True)})
+
+
+def of_array(array: np.ndarray) -> Range | None:
+    """Between which numbers the elements of an array are; None where that says nothing of it."""
+    if not array.size or array.dtype.kind in "bc":
+        return None
+    low, high = float(array.min()), float(array.max())
+    return ANYTHING if isnan(low) else Range(low, high, low == -inf, high == inf)
 
 
 def of_type(type_: TensorType) -> Range:

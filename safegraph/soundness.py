@@ -29,11 +29,14 @@ from safegraph.errors import SafeGraphError
 from safegraph.law import Law
 from safegraph.op import Op
 from safegraph.ops import Opaque
+from safegraph.ranges import of_array
 from safegraph.value import Value, walk
 
 RTOL = {"f64": 1e-9, "f32": 1e-4, "f16": 3e-2, "bf16": 1e-1, "c64": 1e-4, "c128": 1e-9}
 """How far values of a law of grade "real" may differ, relative to the largest number around."""
 MOST_BYTES = 1 << 28
+_SHOWN = 12  # operands of so many elements are printed
+_AS_INFINITE = {"f64": 1e14, "f32": 1e6}  # rounding makes 1.6e16 and 2.3e7 of tan(arctan(inf))
 _SHAKE = 1e-11  # how far leaves are shaken to see how well a value is determined
 _SMALL = Budget(nodes=3_000, seconds=5.0)
 
@@ -51,9 +54,16 @@ def difference(
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{from_numpy(a.dtype)}{list(a.shape)} is not {from_numpy(b.dtype)}{list(b.shape)}"
-    if not a.size:
+    wrong = _wrong(a, b, slack, rtol)
+    if not wrong.any():
         return None
-    wrong = a != b
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"{int(wrong.sum())} of {a.size} elements differ, at {list(at)}: {a[at]} is not {b[at]}"
+
+
+def _wrong(a: np.ndarray, b: np.ndarray, slack: np.ndarray | None, rtol: float) -> np.ndarray:
+    """Which elements of two arrays of one type differ."""
+    wrong = np.asarray(a != b)
     if is_float(from_numpy(a.dtype)):
         with np.errstate(all="ignore"):
             x, y = a.astype(np.float64), b.astype(np.float64)
@@ -61,10 +71,7 @@ def difference(
                 0 if slack is None else slack
             )
             wrong = wrong & ~near & ~(np.isnan(x) & np.isnan(y))
-    if not wrong.any():
-        return None
-    at = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"{int(wrong.sum())} of {a.size} elements differ, at {list(at)}: {a[at]} is not {b[at]}"
+    return wrong
 
 
 def shaken(rng: np.random.Generator, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -317,7 +324,13 @@ def sound(
     rng = np.random.default_rng(seed)
     sample = _sample(graph, sizes or {}, rng)
     egraph = EGraph()
-    egraph.add(sample.outputs, constants=sample.constants, numbers=sample.numbers)
+    data = {n: a for n, a in sample.leaves.items() if n in sample.constants}
+    egraph.add(
+        sample.outputs,
+        constants=sample.constants,
+        numbers=sample.numbers,
+        ranges=lambda name: of_array(data[name]) if name in data else None,
+    )
     report = egraph.run(laws, budget)
     found = check_egraph(
         egraph, sample.leaves, sample.sizes, rtol=rtol, most_bytes=most_bytes, seed=seed
@@ -350,6 +363,46 @@ def _sample(
 # -- one law --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Counterexample:
+    """A case in which the sides of a law differ, with all that it takes to see it again."""
+
+    case: Case
+    law: Law
+    sizes: Sizes
+    """Values of the free sizes."""
+    operands: Mapping[str, np.ndarray]
+    what: str
+    """How the sides differ."""
+    index: tuple[int, ...] | None = None
+    """The first element that differs; None where a side has another type or cannot be run."""
+    values: tuple[Any, Any] | None = None
+    """That element on the left and on the right."""
+
+    @property
+    def specs(self) -> dict[str, Op]:
+        """The ops that the op variables of the law stood for."""
+        return {v.name: self.case.scope[v.name] for v in self.law.specs}
+
+    @property
+    def magnitude(self) -> int:
+        """Elements of all operands: the smaller, the easier to follow."""
+        return sum(a.size for a in self.operands.values())
+
+    def __str__(self) -> str:
+        bound = f" for {dict(self.sizes)}" if self.sizes else ""
+        lines = [f"{self.what}{bound}"]
+        if self.values is not None:
+            left, right = self.values
+            lines.append(f"at {list(self.index or ())}: left {left}, right {right}")
+        for name, array in self.operands.items():
+            shown = f" = {array.tolist()}" if array.size <= _SHOWN else ""
+            lines.append(f"{name}: {self.case.scope[name].type}{shown}")
+        lines += [f"{name}: {op!r}" for name, op in self.specs.items()]
+        lines += [f"left  {term_text(self.case.left)}", f"right {term_text(self.case.right)}"]
+        return "\n".join(f"  {line}" for line in lines)
+
+
 @dataclass
 class LawReport:
     """How a law did on random cases."""
@@ -359,7 +412,8 @@ class LawReport:
     """In how many cases the law applied."""
     unsound: int = 0
     """In how many of these its sides differ."""
-    counterexample: str = field(default="", repr=False)
+    counterexample: Counterexample | None = field(default=None, repr=False)
+    """The one with the smallest operands of those that were found."""
 
     def __bool__(self) -> bool:
         return self.fired > 0 and not self.unsound
@@ -377,24 +431,26 @@ def check_law(law: Law, *, count: int = 20, tries: int | None = None, seed: int 
     """Compare both sides of a law on up to `count` random terms on which it fires.
 
     A law of grade "exact" must give the same bits (but signed zeros), others the same numbers up to
-    rounding.  True if it fired and no case was unsound.
+    rounding.  True if it fired and no case was unsound; else the report has a counterexample.
     """
     rng = np.random.default_rng(seed)
     report = LawReport(law)
     for case in cases(law, rng, count, tries=tries):
         report.fired += 1
         for sizes in case.sizes:
-            what = _differs(case, law, sizes, rng)
-            if what is not None:
+            found = _counterexample(case, law, sizes, rng)
+            if found is not None:
                 report.unsound += 1
-                report.counterexample = report.counterexample or _counterexample(
-                    case, law, sizes, what
-                )
+                known = report.counterexample
+                if known is None or found.magnitude < known.magnitude:
+                    report.counterexample = found
                 break
     return report
 
 
-def _differs(case: Case, law: Law, sizes: Sizes, rng: np.random.Generator) -> str | None:
+def _counterexample(
+    case: Case, law: Law, sizes: Sizes, rng: np.random.Generator
+) -> Counterexample | None:
     arrays = case.arrays(rng, law, sizes)
     try:
         left = run_value(case.left, arrays, sizes)
@@ -404,20 +460,42 @@ def _differs(case: Case, law: Law, sizes: Sizes, rng: np.random.Generator) -> st
     try:
         right = run_value(case.right, arrays, sizes)
     except Exception as error:  # whatever an op does on operands that the law gave it
-        return f"the right side cannot be run: {type(error).__name__}: {error}"
-    if law.grade == "exact":
-        return difference(right, left)
-    rtol = RTOL.get(from_numpy(left.dtype), 0.0)
-    what = difference(right, left, None, rtol)
-    if what is None or right.shape != left.shape or right.dtype != left.dtype:
-        return what
-    moved = shaken(rng, arrays)
-    slacks = [
-        undetermined(a, run_value(v, moved, sizes))
-        for v, a in ((case.left, left), (case.right, right))
-    ]
-    slack = None if slacks[0] is None or slacks[1] is None else slacks[0] + slacks[1]
-    return difference(right, left, slack, rtol)
+        what = f"the right side cannot be run: {type(error).__name__}: {error}"
+        return Counterexample(case, law, sizes, arrays, what)
+    if right.shape != left.shape or right.dtype != left.dtype:
+        types = [f"{from_numpy(side.dtype)}{list(side.shape)}" for side in (left, right)]
+        what = f"the left side is {types[0]}, the right side {types[1]}"
+        return Counterexample(case, law, sizes, arrays, what)
+    where = np.asarray(True)
+    if any(is_float(from_numpy(a.dtype)) and not np.isfinite(a).all() for a in arrays.values()):
+        # a law may replace NaN, which infinite operands make, but never make one
+        where = ~np.isnan(left)
+        left, right = (_bounded(side) for side in (left, right))
+    rtol = 0.0 if law.grade == "exact" else RTOL.get(from_numpy(left.dtype), 0.0)
+    if not (where & _wrong(right, left, None, rtol)).any():
+        return None
+    slack = None
+    if law.grade != "exact":
+        moved = shaken(rng, arrays)
+        slacks = [
+            undetermined(a, run_value(v, moved, sizes))
+            for v, a in ((case.left, left), (case.right, right))
+        ]
+        slack = None if slacks[0] is None or slacks[1] is None else slacks[0] + slacks[1]
+    wrong = where & _wrong(right, left, slack, rtol)
+    if not wrong.any():
+        return None
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    what = f"{int(wrong.sum())} of {wrong.size} elements differ"
+    return Counterexample(case, law, sizes, arrays, what, at, (left[at].item(), right[at].item()))
+
+
+def _bounded(a: np.ndarray) -> np.ndarray:
+    """The array with infinity for numbers so large that rounding may have made them of it."""
+    most = _AS_INFINITE.get(from_numpy(a.dtype))
+    if most is None:
+        return a
+    return np.where(np.abs(a) > most, np.copysign(a.dtype.type(np.inf), a), a)
 
 
 def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> np.ndarray:
@@ -435,13 +513,6 @@ def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> n
     return done[value]
 
 
-def _counterexample(case: Case, law: Law, sizes: Sizes, what: str) -> str:
-    leaves = ", ".join(f"{n}: {case.scope[n].type}" for n in law.tensors)
-    bound = f" for {dict(sizes)}" if sizes else ""
-    sides = f"  left  {term_text(case.left)}\n  right {term_text(case.right)}"
-    return f"  {what}{bound}\n  with {leaves}\n{sides}"
-
-
 def term_text(value: Value) -> str:
     """A term with its specs, in one line."""
     texts: dict[Value, str] = {}
@@ -454,6 +525,7 @@ def term_text(value: Value) -> str:
 __all__ = [
     "MOST_BYTES",
     "RTOL",
+    "Counterexample",
     "LawReport",
     "Soundness",
     "Violation",

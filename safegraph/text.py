@@ -15,6 +15,7 @@ comment.  The data of tensors is not part of the text, but for constants of a fe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,19 @@ def write(dag: SafeDAG) -> str:
     lines += [f"  assume {text}" for text in dag.assumptions]
     lines += [f"  {t.kind} {quote(t.name)}: {t.type}{_data(t)}" for t in dag.tensors.values()]
     for node in dag:
-        head, spec = write_op(node.op, tuple(dag.types[i] for i in node.inputs))
-        operands = ", ".join(map(quote, node.inputs))
-        line = f"  {quote(node.name)}: {dag.types[node.name]} = {head}({operands})"
-        lines.append(
-            line + (f" {spec}" if spec else "") + (f" @ {quote(node.where)}" if node.where else "")
-        )
+        where = f" @ {quote(node.where)}" if node.where else ""
+        lines.append(f"  {write_node(node, dag.types)}{where}")
     for name, value in dag.outputs.items():
         lines.append(f"  output {quote(name)}" + (f" = {quote(value)}" if value != name else ""))
     return "\n".join(lines) + "\n"
+
+
+def write_node(node: Node, types: Mapping[str, TensorType]) -> str:
+    """The line of a node, without its place in the source; `types` are those of all names in it."""
+    head, spec = write_op(node.op, tuple(types[i] for i in node.inputs))
+    operands = ", ".join(map(quote, node.inputs))
+    line = f"{quote(node.name)}: {types[node.name]} = {head}({operands})"
+    return f"{line} {spec}" if spec else line
 
 
 def _data(tensor: Tensor) -> str:

@@ -227,15 +227,25 @@ def optimize(
     dag: SafeDAG,
     target: str = "onnxruntime",
     sizes: Mapping[str, int] | None = None,
+    *,
+    laws: Any = (),
     **options: Any,
 ) -> Any:
     """The cheapest equal graph that was found for a target.
 
-    Free sizes that `sizes` does not give are taken as 16.  The result has the graph as `.dag`, the
-    predicted seconds as `.before` and `.after`, and `.report`, which says how it was found.
+    Free sizes that `sizes` does not give are taken as 16.  `laws` of your own (or the path of a
+    Python file that has some) are used beside SafeGraph's; they are trusted, so check them first
+    (`safegraph.laws.check`).  The result has the graph as `.dag`, the predicted seconds as
+    `.before` and `.after`, and `.report`, which says how it was found; with `explain=True`,
+    `.explanation` has the laws that lead to it, one by one, each with its graph.
     """
     from safegraph.extract.optimize import optimize
 
+    if laws:
+        from safegraph.laws import with_laws
+
+        phases = {"phases": options["phases"]} if "phases" in options else {}
+        options["phases"] = with_laws(laws, **phases)
     return optimize(dag, target, complete(dag, sizes or {}), **options)
 
 
@@ -244,6 +254,29 @@ def refine(dag: SafeDAG, **options: Any) -> SafeDAG:
     from safegraph.extract.optimize import refine
 
     return refine(dag, **options)
+
+
+def unbatch(dag: SafeDAG, axis: int | Mapping[str, int | None] | str = 0) -> SafeDAG:
+    """The graph for one sample; see `SafeDAG.unbatch`."""
+    from safegraph.batch import unbatch
+
+    return unbatch(dag, axis).dag
+
+
+def batch(dag: SafeDAG, size: str | int | Mapping[str, str | int] = "batch") -> SafeDAG:
+    """The graph for many samples; see `SafeDAG.batch`."""
+    from safegraph.batch import batch
+
+    return batch(dag, size)
+
+
+def rebatch(
+    dag: SafeDAG, name: str = "batch", axis: int | Mapping[str, int | None] | str = 0
+) -> SafeDAG:
+    """The graph for any number of samples; see `SafeDAG.rebatch`."""
+    from safegraph.batch import rebatch
+
+    return rebatch(dag, name, axis)
 
 
 def complete(dag: SafeDAG, sizes: Mapping[str, int]) -> dict[str, int]:

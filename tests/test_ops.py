@@ -29,6 +29,7 @@ from safegraph.ops import (
     Permute,
     Reduce,
     Repeat,
+    Sample,
     Scalar,
     Select,
     Slice,
@@ -258,6 +259,13 @@ def _ungroup(op: Any, x: np.ndarray) -> np.ndarray:
     return x.reshape(shape)
 
 
+def _sample(op: Sample, x: np.ndarray) -> np.ndarray:
+    """Element by element: those whose middle digit, in the radix of the factors, is the index."""
+    kept = [j for j in range(x.shape[op.axis]) if j // op.inner % op.size == op.index]
+    y = x.take(kept, op.axis)
+    return y.squeeze(op.axis) if (op.outer, op.inner) == (1, 1) else y
+
+
 ORACLES: dict[type[Op], Callable[..., Any]] = {
     Permute: lambda op, x: np.einsum(x, list(range(x.ndim)), list(op.order)) if x.ndim else x,
     Group: lambda op, x: (
@@ -288,6 +296,7 @@ ORACLES: dict[type[Op], Callable[..., Any]] = {
     Select: lambda op, c, x, y: np.choose(c.astype(int), [y, x]),
     Scalar: lambda op: np.array(op.value),
     Iota: lambda op: np.array(list(range(op.size))),
+    Sample: _sample,
 }
 
 

@@ -70,6 +70,9 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("readme")
+    for code in blocks("python"):  # one that begins with its name is a file, too
+        if named := re.match(r"# (\w+\.py)\n", code):
+            (folder / named[1]).write_text(code, encoding="utf-8")
     scope: dict[str, Any] = {"__name__": "readme"}
     with contextlib.chdir(folder):
         return Ran(folder, tuple(run(code, scope) for code in blocks("python")))
@@ -81,7 +84,7 @@ def test_the_examples_print_what_is_said(ran: Ran):
         lines = output.splitlines()
         for text in promised(code):
             assert any(agree([text], [line]) for line in lines), (text, output)
-    assert sum(len(promised(code)) for code in blocks("python")) == 8
+    assert sum(len(promised(code)) for code in blocks("python")) == 10
     (graph,) = blocks("text")
     assert any(graph in output for output in ran.printed)
 

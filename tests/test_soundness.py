@@ -1,20 +1,24 @@
 """The checker of soundness: it passes what is right, and finds every planted false law."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from safegraph.cases import random_values
+from safegraph.cases import cases, random_values
 from safegraph.dag import SafeDAG
 from safegraph.derived.einsum import Einsum
+from safegraph.derived.shape import Concat
+from safegraph.draw import from_term
 from safegraph.egraph import Budget, EGraph
 from safegraph.errors import SafeGraphError
-from safegraph.law import Law, any_of, one, spec, variables
+from safegraph.law import Law, any_of, nonnegative, one, positive, spec, uniform, variables
 from safegraph.op import TensorType
 from safegraph.ops import Opaque, Permute, Reduce, Repeat, Slice, Unary
 from safegraph.rules import ALL
-from safegraph.soundness import check_egraph, check_law, difference, sound
-from safegraph.value import Value, apply, permute, reduce, repeat, slice_axis, tensor
+from safegraph.soundness import LawReport, check_egraph, check_law, difference, sound
+from safegraph.value import Value, apply, full, permute, reduce, repeat, slice_axis, tensor
 from tests.strategies import seeds
 
 x, y = variables("x y")
@@ -144,6 +148,51 @@ def test_exact_laws_must_give_the_same_bits() -> None:
     }
     assert check_law(associative["exact"]).unsound
     assert check_law(associative["real"])
+
+
+def test_facts_of_a_law_hold_in_its_cases() -> None:
+    def report(left: Any, right: Any, facts: Any) -> LawReport:
+        return check_law(one("with facts", left, right, facts=facts)[0], count=50)
+
+    def unity(x: Value) -> Value:
+        return full(1, x.shape, x.dtype)
+
+    log = Unary("log")
+    assert not report(log(x * x), log(x) + log(x), ())
+    assert report(log(x * x), log(x) + log(x), nonnegative(x))
+    assert not report(x / x, unity, nonnegative(x)), "there are zeros"
+    assert report(x / x, unity, positive(x))
+    assert report(x / x, unity, (positive(x), uniform(x)))
+
+
+def test_cases_of_a_law_differ() -> None:
+    (law,) = one("composed", q(p(x)), wrong_order(p, q)(x))
+    found = list(cases(law, np.random.default_rng(0), 100))
+    assert len(found) == 100
+    assert len({case.left for case in found}) == 100
+
+
+def test_a_number_alone_makes_another_case() -> None:
+    (law,) = one("scaled", x * y, lambda x, y, y_is: y * x, facts=uniform(y))
+    found = list(cases(law, np.random.default_rng(0), 300))
+    assert len({(case.left, repr(case.scope["y_is"])) for case in found}) == 300
+    assert len({case.left for case in found}) < 300
+
+
+def test_parts_of_an_example_still_meet_when_its_sizes_change() -> None:
+    cut, rest = (any_of(Slice, n)[0] for n in ("cut", "rest"))
+    whole = tensor("x", "f64[7 2]")
+    like = Concat(0)(slice_axis(whole, 0, 1, 3), slice_axis(whole, 0, 3, 6))
+    (k,) = any_of(Concat, "k")
+    (law,) = one("joined again", k(cut(x), rest(x)), lambda x: None, like=like)
+    ends = set()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        found = from_term(law.left, like, rng)
+        if found is not None:
+            assert found["cut"].stops[0] == found["rest"].starts[0]
+            ends.add((found["x"].shape, found["cut"].starts[0], found["rest"].stops[0]))
+    assert len(ends) > 20
 
 
 def test_an_egraph_too_large_to_run_is_refused() -> None:

@@ -137,7 +137,7 @@ def _softplus(w: Writer, slot: Slot, op: Softplus, x: Slot) -> ir.Value | None:
 def _gelu(w: Writer, slot: Slot, op: Gelu, x: Slot) -> ir.Value | None:
     return (
         w("Gelu", x, approximate=op.approximate)
-        if w.opset >= 20 and is_float(x.type.dtype)
+        if w.opset >= 20 and is_float(x.type.dtype) and op.approximate in ("none", "tanh")
         else None
     )
 

@@ -9,7 +9,8 @@ from safegraph import dims
 from safegraph import value as v
 from safegraph.derived.attention import Attention
 from safegraph.derived.conv import Conv, ConvTranspose
-from safegraph.derived.einsum import Einsum, Gemm, Matmul
+from safegraph.derived.einsum import Gemm, Matmul
+from safegraph.derived.equation import contraction
 from safegraph.derived.norm import (
     BatchNorm,
     GroupNorm,
@@ -47,27 +48,10 @@ def _gemm(n: Call, a: Value, b: Value, c: Value | None = None) -> Value:
 
 
 def _einsum(n: Call, *xs: Value) -> Value:
-    equation = n.attribute("equation", "").replace(" ", "")
-    left, arrow, out = equation.partition("->")
-    parts = left.split(",")
-    if not arrow:
-        letters = [c for part in parts for c in part]
-        out = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    named = [*parts, out]
-    if "." in left or any(len(set(part)) != len(part) for part in named):
+    found = contraction(n.attribute("equation", ""), xs)
+    if found is None:
         raise Unsayable
-    current, x = parts[0], xs[0]
-    for i, y in enumerate(xs[1:], 1):
-        later = set(out).union(*parts[i + 1 :])
-        both = dict.fromkeys(current + parts[i])
-        target = out if i == len(xs) - 1 else "".join(c for c in both if c in later)
-        x = apply(Einsum.of(f"{current},{parts[i]}->{target}"), x, y)
-        current = target
-    if len(xs) == 1:
-        x = v.reduce(x, [i for i, c in enumerate(current) if c not in out], "sum", keep=False)
-        kept = [c for c in current if c in out]
-        return v.permute(x, [kept.index(c) for c in out])
-    return x
+    return found
 
 
 def _window(n: Call, x: Value, window: Shape) -> tuple[Any, ...]:

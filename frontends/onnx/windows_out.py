@@ -26,7 +26,7 @@ from safegraph.op import Op
 
 if TYPE_CHECKING:
     from safegraph.frontends.onnx.writer import Slot, Writer
-from safegraph.frontends.onnx.nodes import padded, plain
+from safegraph.frontends.onnx.nodes import padded, plain, vector
 
 
 def _einsum(w: Writer, slot: Slot, op: Einsum, x: Slot, y: Slot) -> ir.Value | None:
@@ -75,6 +75,10 @@ def _gemm(w: Writer, slot: Slot, op: Gemm, *xs: Slot) -> ir.Value | None:
 def _conv(w: Writer, slot: Slot, op: Conv | ConvTranspose, *xs: Slot) -> ir.Value | None:
     if not is_float(xs[0].type.dtype) or xs[0].type.rank < 3:
         return None
+    if xs[0].type.rank < xs[1].type.rank:
+        return None  # its definition is a batch of one sample, which ONNX needs
+    if isinstance(op.groups, Size):
+        return None  # ONNX's groups are a number
     extra = {"output_padding": list(op.extra)} if isinstance(op, ConvTranspose) else {}
     return w(
         type(op).__name__,
@@ -90,6 +94,23 @@ def _conv(w: Writer, slot: Slot, op: Conv | ConvTranspose, *xs: Slot) -> ir.Valu
 def _spatial(op: MaxPool | AvgPool, x: Slot) -> bool:
     """Does a pool concern all axes but the first two, as ONNX's do?"""
     return is_float(x.type.dtype) and len(op.window) == x.type.rank - 2 and x.type.rank > 2
+
+
+def _of_one(row: Callable[..., Any]) -> Callable[..., Any]:
+    """A pool of one sample, [c, ...]: ONNX's need a batch axis."""
+
+    def found(w: Writer, slot: Slot, op: Any, x: Slot) -> ir.Value | None:
+        space = len(op.to if isinstance(op, AdaptiveAvgPool) else op.window)
+        if x.type.rank != space + 1:
+            return row(w, slot, op, x)
+        from safegraph.frontends.onnx.writer import Slot  # the writer imports these rows
+
+        axes = vector([0])
+        wide = x.type.with_shape((1, *x.type.shape))
+        y = row(w, slot, op, Slot(wide, value=w("Unsqueeze", x, axes)))
+        return None if y is None else w("Squeeze", y, axes)
+
+    return found
 
 
 def _max_pool(w: Writer, slot: Slot, op: MaxPool, x: Slot) -> ir.Value | None:
@@ -176,9 +197,9 @@ ROWS: dict[type[Op], Callable[..., Any]] = {
     Gemm:       _gemm,
     Conv:       _conv,
     ConvTranspose: _conv,
-    MaxPool:    _max_pool,
-    AvgPool:    _avg_pool,
-    AdaptiveAvgPool: _adaptive,
+    MaxPool:    _of_one(_max_pool),
+    AvgPool:    _of_one(_avg_pool),
+    AdaptiveAvgPool: _of_one(_adaptive),
     Softmax:    plain("Softmax", axis="axis"),
     LogSoftmax: plain("LogSoftmax", axis="axis"),
     LayerNorm:  _layer_norm,

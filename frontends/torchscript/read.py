@@ -23,6 +23,7 @@ from safegraph.frontends.torchscript import sizes
 from safegraph.frontends.torchscript.table_in import TABLE
 from safegraph.frontends.torchscript.types import INPUT_TYPES, to_array, type_of
 from safegraph.frontends.torchscript.unknown import carry
+from safegraph.frontends.torchscript.views import View, view
 from safegraph.op import TensorType
 from safegraph.ops import Scalar
 from safegraph.value import Value, cast, expand, parse_type, scalar, tensor, walk
@@ -146,6 +147,7 @@ class Reader:
         self.definitions: dict[str, Any] = {}
         self.storage: dict[str, frozenset[int]] = {}  # which memory a value of the graph may share
         self.sharing: dict[int, list[str]] = {}
+        self.views: dict[str, View] = {}  # slices, by the name of the graph's value
         self.apart: dict[str, list[frozenset[int]]] = {}  # lists of tensors that share no memory
         self.fresh = count()
         self.loops = 0
@@ -359,6 +361,10 @@ class Reader:
                 self._bind(value, found, frozenset[int]().union(*parts))
                 continue
             self._bind(value, found, shared if views or same else None)
+            source = next((v.debugName() for v in node.inputs()), "")
+            seen = view(kind, source, arguments) if views and isinstance(found, Value) else None
+            if seen is not None:
+                self.views[value.debugName()] = seen
 
     def _apply(self, kind: str, node: Any, schema: Any, arguments: Sequence[Any]) -> list[Any]:
         """What the table makes of an operation; carried as unknown where no row fits."""
@@ -428,14 +434,8 @@ class Reader:
         overload = f"{plain}.{schema.overload_name}"
         if not isinstance(target, Value) or (plain not in TABLE and overload not in TABLE):
             raise UnsupportedError("it writes to its operand, in a way that no table knows")
-        if (
-            target.op is None
-            and target.name in self.tensors
-            and self.tensors[target.name].kind != "input"
-        ):
-            raise UnsupportedError(f"it changes the {self.tensors[target.name].kind} {target.name}")
         written = next(iter(node.inputs())).debugName()
-        renamed = self._same_memory(node, written, target)
+        seen = self._seen(node, written)
         (result,) = self._apply(plain, node, schema, arguments)
         kept = (
             expand(cast(result, target.dtype), target.shape)
@@ -443,25 +443,51 @@ class Reader:
             else result
         )
         result = self._emitted(kept, "cast", _scope(node), {})
-        for name in renamed:
-            self.values[name] = result
         self._bind(node.output(), result, self.storage[written])
+        part, previous = result, written
+        for name, others in seen.items():
+            if name != previous:
+                whole = self.views[previous].replaced(self.values[name], part)
+                part, previous = self._emitted(whole, "written", _scope(node), {}), name
+            for other in others:
+                self.values[other] = part
 
-    def _same_memory(self, node: Any, written: str, target: Value) -> list[str]:
-        """The names that see what is written; UnsupportedError where one sees a part of it."""
-        renamed = [written]
-        others = dict.fromkeys(n for i in self.storage[written] for n in self.sharing[i])
-        for name in others:
+    def _writable(self, target: Any) -> None:
+        """UnsupportedError for what a graph cannot change."""
+        leaf = self.tensors.get(target.name) if target.op is None else None
+        if leaf is not None and leaf.kind != "input":
+            raise UnsupportedError(f"it changes the {leaf.kind} {leaf.name}")
+
+    def _seen(self, node: Any, written: str) -> dict[str, list[str]]:
+        """The names that see what is written: those of its value, and of what it is a part of.
+
+        From the part to the whole; UnsupportedError where another part that is used later shares
+        the memory.
+        """
+        chain = [written]
+        while chain[-1] in self.views:
+            chain.append(self.views[chain[-1]].of)
+        for name in chain:
+            self._writable(self.values[name])
+        names: dict[str, list[str]] = {name: [name] for name in chain}
+        values = {self.values[name]: name for name in reversed(chain)}
+        used = {written}
+        for name in dict.fromkeys(n for i in self.storage[written] for n in self.sharing[i]):
             users = [use.user for use in self.definitions[name].uses()]
-            if name == written or not (self.loops or any(user.isAfter(node) for user in users)):
+            if not (self.loops or any(user.isAfter(node) for user in users)):
                 continue
-            if self.values[name] is not target:
+            found = self.values[name]
+            same = values.get(found) if isinstance(found, Value) else None
+            if same is None:
                 raise UnsupportedError(
                     f"it writes to the memory of {written}, which {name} shares as a view and "
                     "which is used later: write the result to a new tensor in the model"
                 )
-            renamed.append(name)
-        return renamed
+            used.add(name if name in chain else same)
+            if name not in chain:
+                names[same].append(name)
+        last = max(i for i, name in enumerate(chain) if name in used)
+        return {name: names[name] for name in chain[: last + 1]}
 
     # -- results ----------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ import torch
 from safegraph import value as v
 from safegraph.derived.attention import Attention, EncoderLayer, MultiHead
 from safegraph.derived.conv import Conv, ConvTranspose
-from safegraph.derived.einsum import Einsum, Gemm, Linear, Matmul
+from safegraph.derived.einsum import Gemm, Linear, Matmul
+from safegraph.derived.equation import contraction
 from safegraph.derived.index import ArgMax, CumSum
 from safegraph.derived.norm import (
     BatchNorm,
@@ -176,15 +177,8 @@ def _baddbmm(c: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1)
 
 
 def _einsum(equation: str, operands: Sequence[Value]) -> Any:
-    sides, arrow, out = equation.replace(" ", "").partition("->")
-    parts = sides.split(",")
-    if (
-        not arrow
-        or len(parts) != 2
-        or not all(p.isalpha() and len(set(p)) == len(p) for p in (*parts, out or "a"))
-    ):
-        return NotImplemented
-    return apply(Einsum.of(f"{sides}->{out}"), *operands)
+    found = contraction(equation, operands)
+    return NotImplemented if found is None else found
 
 
 def _each(value: Any, number: int) -> tuple[int, ...]:

@@ -88,6 +88,16 @@ def _tile(x: Value, counts: Sequence[Dim]) -> Value:
     return apply(Tile((*[1] * (wide.rank - len(counts)), *counts)), wide)
 
 
+def _repeat_interleave(x: Value, repeats: Any, dim: int | None = None) -> Any:
+    """Each place of an axis several times in a row."""
+    if isinstance(repeats, Value):
+        return NotImplemented
+    x, axis = (flatten(x), 0) if dim is None else (x, axis_of(dim, x.rank))
+    wide = v.unsqueeze(x, [axis + 1])
+    counts = [repeats if i == axis + 1 else 1 for i in range(wide.rank)]
+    return v.group(v.repeat(wide, counts), [2 if i == axis else 1 for i in range(x.rank)])
+
+
 def cat(xs: Sequence[Value], dim: int) -> Value:
     """One after the other along an axis, in the type that holds all."""
     xs = [x for x in xs if x.shape != (0,)] or list(xs)
@@ -112,14 +122,18 @@ def _place(at: Any, size: Dim) -> Dim:
     return size if at_least(at, size) else at
 
 
-def slice_(x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
-    """A part of one axis, every step-th place of it."""
+def ends(x: Value, dim: int, start: Any, end: Any) -> tuple[int, Dim, Dim]:
+    """The axis of a slice, and where its part starts and stops, counted from the front."""
     axis = axis_of(dim, x.rank)
     size = x.shape[axis]
     stop = size if end is None or end == END else _place(end, size)
     first = 0 if start is None else _place(start, size)
-    if at_least(first, stop):
-        first = stop
+    return axis, stop if at_least(first, stop) else first, stop
+
+
+def slice_(x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
+    """A part of one axis, every step-th place of it."""
+    axis, first, stop = ends(x, dim, start, end)
     found = v.slice_axis(x, axis, first, stop)
     return v.stride(found, [step if i == axis else 1 for i in range(x.rank)])
 
@@ -334,6 +348,7 @@ ROWS: dict[str, Callable[..., Any]] = {
     "broadcast_to":     _expand,
     "repeat":           _tile,
     "tile":             _tile,
+    "repeat_interleave": _repeat_interleave,
     "cat":              cat,
     "concat":           cat,
     "stack":            _stack,

@@ -74,7 +74,9 @@ def _padded(op: Any, s: Site, fill: str = "0") -> tuple[str, tuple[int, ...]]:
     return f"aten.constant_pad_nd({s[0]}, {text(edges)}, {fill})", (0,) * len(op.before)
 
 
-def _conv(op: Conv, s: Site) -> str:
+def _conv(op: Conv, s: Site) -> str | None:
+    if s.types[0].rank < s.types[1].rank:
+        return None  # its definition is a batch of one sample, which aten needs
     x, padding = _padded(op, s)
     zeros = text((0,) * len(padding))
     spec = f"{text(op.strides)}, {text(padding)}, {text(op.dilations)}, False, {zeros}, {op.groups}"
@@ -82,6 +84,8 @@ def _conv(op: Conv, s: Site) -> str:
 
 
 def _conv_transpose(op: ConvTranspose, s: Site) -> str | None:
+    if s.types[0].rank < s.types[1].rank:
+        return None  # its definition is a batch of one sample, which aten needs
     # What is cut off less at the end counts as output padding, which torch bounds.
     extra = tuple(e + b - a for e, b, a in zip(op.extra, op.before, op.after, strict=True))
     bounds = (max(n, d) for n, d in zip(op.strides, op.dilations, strict=True))
@@ -154,9 +158,17 @@ def _group_norm(op: GroupNorm, s: Site) -> str:
     return f"aten.group_norm({s[0]}, {op.groups}, {s.optional(1)}, {s.optional(2)}, {text(op.eps)})"
 
 
+def _gelu(op: Gelu, s: Site) -> str | None:
+    if op.approximate not in ("none", "tanh"):
+        return None  # torch has these two
+    return f"aten.gelu({s[0]}, approximate={text(op.approximate)})"
+
+
 def _attention(op: Attention, s: Site) -> str | None:
     if op.causal and len(s) == 4:
         return None  # torch takes one or the other
+    if not op.safe and len(s) == 4:
+        return None  # torch's rows without a place to attend to are 0
     shared = s.types[0].rank > 2 and s.types[0].shape[-3] != s.types[1].shape[-3]
     options = f"0.0, {op.causal}, scale={text(op.scale)}, enable_gqa={shared}"
     return f"aten.scaled_dot_product_attention({s[0]}, {s[1]}, {s[2]}, {s.optional(3)}, {options})"
@@ -281,7 +293,7 @@ TABLE: dict[type[Op], str | Callable[[Any, Site], str | None]] = {
     HardSigmoid:     _hard_sigmoid,
     HardSwish:       "aten.hardswish({0})",
     Silu:            "aten.silu({0})",
-    Gelu:            "aten.gelu({0}, approximate={approximate})",
+    Gelu:            _gelu,
     Erf:             "aten.erf({0})",
     Sqrt:            "aten.sqrt({0})",
     Rsqrt:           "aten.rsqrt({0})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from typing import Any
 
@@ -13,6 +14,7 @@ from safegraph.derived.norm import LayerNorm, Softmax, square_root, widened
 from safegraph.derived.pointwise import Gelu, Relu
 from safegraph.dims import require_divide, require_same
 from safegraph.errors import ShapeError
+from safegraph.op import TensorType
 from safegraph.value import (
     Value,
     apply,
@@ -36,12 +38,17 @@ class Attention(Derived):
 
     As `torch.nn.functional.scaled_dot_product_attention`.  A scale of None is 1/√d.  `causal` lets
     place i attend to places 0 ... i.  A mask of bool says which places to attend to, one of numbers
-    is added; it broadcasts to [... l s].  A row that a mask leaves nothing to attend to gives 0.
+    is added; it broadcasts to [... l s].  A row that a mask leaves nothing to attend to gives 0, or
+    NaN where not `safe`: the bare formula, which is what most exported models compute.
     Where q has more heads (axis -3) than k and v, each of theirs serves that many of q.
     """
 
     scale: float | None = None
     causal: bool = False
+    safe: bool = True
+
+    def normal(self, *operands: TensorType) -> Attention:
+        return self if len(operands) == 4 else replace(self, safe=True)
 
     def define(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:
         if not q.rank == k.rank == v.rank >= 2:
@@ -57,7 +64,7 @@ class Attention(Derived):
         scores = apply(Einsum((*rows, depth), (*batch, key, depth), (*rows, key)).canonical(), q, k)
         scores = self._masked(self._scaled(scores, q), mask, shared)
         weights = apply(Softmax(scores.rank - 1), scores)
-        if mask is not None:
+        if mask is not None and self.safe:
             blocked = binary("equal", scores, MINUS_INFINITY)
             weights = select(reduce(blocked, [-1], "all"), 0, weights)
         y = apply(
@@ -103,7 +110,7 @@ class Attention(Derived):
             elif mask is not None:
                 scores = scores + widened(mask)
             weights = Softmax(-1).run(scores)
-            if mask is not None:
+            if mask is not None and self.safe:
                 weights[np.all(scores == -np.inf, axis=-1)] = 0
             return (weights @ c).astype(q.dtype, copy=False)
 

@@ -16,7 +16,18 @@ from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work
 from safegraph.ops import Fold, Pad, Slice, Unfold
-from safegraph.value import Value, apply, fold, group, pad, slice_axis, unfold, ungroup, unsqueeze
+from safegraph.value import (
+    Value,
+    apply,
+    fold,
+    group,
+    pad,
+    slice_axis,
+    squeeze,
+    unfold,
+    ungroup,
+    unsqueeze,
+)
 
 # Labels of the contraction; those of the spatial axes follow.
 BATCH, GROUP, IN, OUT, SPACE = range(5)
@@ -34,9 +45,11 @@ class Conv(Derived):
     before: tuple[int, ...]
     after: tuple[int, ...]
     dilations: tuple[int, ...]
-    groups: int = 1
+    groups: Dim = 1  # free where each sample has kernels of its own
 
     def define(self, x: Value, w: Value, b: Value | None = None) -> Value:
+        if x.rank == w.rank - 1:
+            return _for_one(self, x, w, b)
         rank = _spatial_rank(x, w)
         each_spatial(rank, self.strides, self.before, self.after, self.dilations)
         require_same(
@@ -47,7 +60,7 @@ class Conv(Derived):
         )
         places, taps = range(SPACE, SPACE + rank), range(SPACE + rank, SPACE + 2 * rank)
         both = [label for pair in zip(places, taps, strict=True) for label in pair]
-        shared = (GROUP,) if self.groups > 1 else ()
+        shared = (GROUP,) if self.groups != 1 else ()
         if shared:
             x = ungroup(x, [(-1,), (self.groups, -1), *[(-1,)] * (2 * rank)])
             w = ungroup(w, [(self.groups, -1), *[(-1,)] * (rank + 1)])
@@ -66,6 +79,8 @@ class Conv(Derived):
 
     def run(self, x: Any, w: Any, b: Any = None) -> Any:
         """One matrix product for each sample and group: windows as columns."""
+        if x.ndim == w.ndim - 1:
+            return self.run(x[None], w, b)[0]
         rank = w.ndim - 2
         wide = to_numpy(accumulator(from_numpy(x.dtype)))
         edges = [(0, 0), (0, 0), *zip(self.before, self.after, strict=True)]
@@ -87,6 +102,7 @@ class Conv(Derived):
     @classmethod
     def draw(cls, rng: np.random.Generator, *shapes: tuple[int, ...]) -> Conv | None:
         x, w = shapes[:2]
+        x = (1, *x) if len(x) == len(w) - 1 else x
         rank = len(x) - 2
         if rank < 0 or len(w) != len(x) or 0 in w or x[1] % w[1]:
             return None
@@ -118,7 +134,7 @@ class ConvTranspose(Derived):
 
     The transpose of `Conv` in x: every element adds its multiple of the kernel to the result, of
     which `before` and `after` are cut; h' = (h - 1)*stride + (kh - 1)*dilation + 1 - before - after
-    + extra (called output padding elsewhere).
+    + extra (called output padding elsewhere).  One sample, [c h w], gives one result.
     """
 
     strides: tuple[int, ...]
@@ -129,6 +145,8 @@ class ConvTranspose(Derived):
     extra: tuple[int, ...]
 
     def define(self, x: Value, w: Value, b: Value | None = None) -> Value:
+        if x.rank == w.rank - 1:
+            return _for_one(self, x, w, b)
         rank = _spatial_rank(x, w)
         each_spatial(rank, self.strides, self.before, self.after, self.dilations, self.extra)
         require_same(w.shape[0], x.shape[1], "channels of w, of x")
@@ -154,6 +172,7 @@ class ConvTranspose(Derived):
     @classmethod
     def draw(cls, rng: np.random.Generator, *shapes: tuple[int, ...]) -> ConvTranspose | None:
         x, w = shapes[:2]
+        x = (1, *x) if len(x) == len(w) - 1 else x
         rank = len(x) - 2
         if rank < 0 or len(w) != len(x) or 0 in (*x, *w) or x[1] != w[0]:
             return None
@@ -272,10 +291,16 @@ def windows_of(
     ]
 
 
+def _for_one(op: Conv | ConvTranspose, x: Value, w: Value, b: Value | None) -> Value:
+    """X is one sample, [c, ...]: a batch of it alone."""
+    return squeeze(apply(op, unsqueeze(x, [0]), w, *([] if b is None else [b])), [0])
+
+
 def _spatial_rank(x: Value, w: Value) -> int:
     if x.rank != w.rank or x.rank < 2:
         raise ShapeError(
-            f"x of rank {x.rank} and w of rank {w.rank}: both are [n, c, ...] with equal rank"
+            f"x of rank {x.rank} and w of rank {w.rank}: x is [n, c, ...], w [o, c, ...] of equal "
+            "rank, or x is one sample, [c, ...]"
         )
     return x.rank - 2
 

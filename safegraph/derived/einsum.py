@@ -149,7 +149,9 @@ class Einsum(Derived):
             else:
                 right.append(len(x) + len(right))
         every = list(dict.fromkeys((*left, *right)))
-        out = [int(c) for c in rng.permutation(every) if rng.random() < 0.6]
+        kept = rng.uniform(0.4, 0.9)
+        out = [int(c) for c in rng.permutation(every) if rng.random() < kept]
+        out = sorted(out) if rng.random() < 0.5 else out
         return cls(left, tuple(right), tuple(out)).canonical()
 
 

@@ -90,7 +90,7 @@ def elu(x: Value, alpha: float) -> Value:
 
 def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x))"""
-    return 1 / (1 + (-x).exp())
+    return (1 + (-x).exp()).inverse()
 
 
 def clipped(x: Value, low: float, high: float) -> Value:
@@ -274,7 +274,7 @@ class HardSwish(Activation):
     """x * min(max(x/6 + 1/2, 0), 1); at inf this is inf, where PyTorch's kernels give NaN"""
 
     def define(self, x: Value) -> Value:
-        return x * clipped(x / 6 + 0.5, 0, 1)
+        return x * clipped(x * (1 / 6) + 0.5, 0, 1)
 
 
 class Silu(Activation):
@@ -285,26 +285,33 @@ class Silu(Activation):
 
 
 class Gelu(Activation):
-    """x * Φ(x) with Φ the normal distribution; "tanh": x/2 * (1 + tanh(√(2/π) (x + 0.044715 x³)))
+    """x * Φ(x) with Φ the normal distribution, or an approximation of it
 
+    "tanh": x/2 * (1 + tanh(√(2/π) (x + 0.044715 x³))); "sigmoid": x / (1 + exp(-1.702 x)).
     Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415.  At inf this is inf, where PyTorch's
     kernels of "none" give NaN.
     """
 
-    approximate: str = "none"  # or "tanh"
+    approximate: str = "none"  # or "tanh", "sigmoid"
 
     def define(self, x: Value) -> Value:
         if self.approximate == "none":
             return x * x.gaussian()
         if self.approximate == "tanh":
             return 0.5 * x * (1 + (sqrt(2 / pi) * (x + 0.044715 * (x * x * x))).tanh())
+        if self.approximate == "sigmoid":
+            return x * sigmoid(1.702 * x)
         raise ShapeError(
-            f"there is no approximation {self.approximate!r} of gelu; there are none and tanh"
+            f"there is no approximation {self.approximate!r} of gelu; "
+            f"there are {', '.join(APPROXIMATIONS)}"
         )
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Gelu:
-        return cls(randomly(rng, ("none", "tanh")))
+        return cls(randomly(rng, APPROXIMATIONS))
+
+
+APPROXIMATIONS = ("none", "tanh", "sigmoid")
 
 
 class Erf(Activation):
@@ -459,7 +466,7 @@ Prelu.examples = ((Prelu(), "f32[2 3], f32[2 3]"), (Prelu(), "f32[2 3 4], f32[3 
 Clip.examples = tuple(
     (Clip(*bounds), "f32[2 3]") for bounds in ((0.0, 6.0), (0.0, inf), (-inf, 6.0))
 )
-Gelu.examples = tuple((Gelu(kind), "f32[2 3]") for kind in ("none", "tanh"))
+Gelu.examples = tuple((Gelu(kind), "f32[2 3]") for kind in APPROXIMATIONS)
 Softplus.examples = tuple(
     (Softplus(beta, threshold), "f32[2 3]") for beta in (1.0, 2.0) for threshold in (20.0, inf)
 )

@@ -18,6 +18,7 @@ from safegraph.ops.movement import (
 )
 from safegraph.ops.pointwise import BINARY, UNARY, Binary, Cast, Pointwise, Select, Unary
 from safegraph.ops.reduction import REDUCTIONS, Reduce
+from safegraph.ops.sample import Place, Sample
 
 __all__ = [
     "BINARY",
@@ -33,9 +34,11 @@ __all__ = [
     "Opaque",
     "Pad",
     "Permute",
+    "Place",
     "Pointwise",
     "Reduce",
     "Repeat",
+    "Sample",
     "Scalar",
     "Select",
     "Slice",

@@ -1,0 +1,236 @@
+"""Proofs of laws for all sizes, by index expressions of both sides.
+
+`prove_law` draws cases in which a law fires, makes every size and every number of a spec free that
+can be (the law must still fire), and compares the elements of both sides as normal forms of index
+expressions (`safegraph.elements`), for all sizes at once.
+
+What is claimed where it says "proved": for each of N drawn structures (ranks, axes, orders, runs,
+labels, which axes are cut or padded, numbers such as fills, and the sizes and steps in
+`Proof.fixed`) both sides are equal over the reals for all positive values of all other sizes, slice
+ends, borders, counts, windows and steps; for a law of grade "exact" without any reordering of
+arithmetic.  Structures are drawn: there are more.  Derived ops are taken as their definitions.
+Constants that are folded are compared as computed numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from safegraph.cases import cases
+from safegraph.dims import Dim, at_least, collected, divide, names, period, same, size, substitute
+from safegraph.elements import Elements
+from safegraph.errors import SafeGraphError
+from safegraph.indexing import Guard, Index, is_index, variables
+from safegraph.law import Law
+from safegraph.lifting import Template
+from safegraph.normal import Normal, expressions, guards_in, key
+from safegraph.value import Value
+
+_MOST_REGIONS = 400
+_MOST_CLASSES = 256
+_MOST_RESIDUES = 8
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether a law is proved for all sizes, on how many structures; else why not."""
+
+    law: Law
+    structures: int
+    reason: str = ""
+    fixed: tuple[str, ...] = ()
+    """Sizes and numbers of specs that stayed numbers: with free ones the law does not fire, or
+    nothing could be decided."""
+
+    @property
+    def proved(self) -> bool:
+        """Are both sides equal for all sizes, in every structure that was drawn?"""
+        return not self.reason
+
+    @property
+    def status(self) -> str:
+        """Proved or tested, as a word."""
+        return "proved" if self.proved else "tested"
+
+    def __bool__(self) -> bool:
+        return self.proved
+
+    def __str__(self) -> str:
+        if self.proved:
+            many = f"{self.structures} structure{'s' * (self.structures != 1)}"
+            return f"{self.law.name}: proved for all sizes, in {many}"
+        return f"{self.law.name}: not proved: {self.reason}"
+
+
+def prove_law(law: Law, *, structures: int = 8, seed: int = 0) -> Proof:
+    """Try to prove a law for all sizes, on up to so many different structures on which it fires.
+
+    Proved if there is one and each of them is proved; what is not proved is not thereby wrong
+    (`safegraph.soundness.check_law` tests it).
+    """
+    rng = np.random.default_rng(seed)
+    seen: set[str] = set()
+    fixed: dict[str, None] = {}
+    numbers: dict[str, None] = {}
+    for case in cases(law, rng, 4 * structures, tries=600 * structures):
+        if len(seen) >= structures:
+            break
+        template = Template.of(law, case)
+        if template is None or not template.within_the_reals:
+            continue
+        reason = ""
+        for lifted in template.lifts():
+            reason = (
+                ""
+                if lifted.text in seen
+                else differs(
+                    lifted.left, lifted.right, numbers=lifted.numbers, exact=law.grade == "exact"
+                )
+            )
+            if reason and (shown := lifted.counterexample(rng)):
+                return Proof(law, len(seen), shown, tuple(fixed))
+            if not reason:
+                seen.add(lifted.text)
+                fixed |= dict.fromkeys(lifted.fixed)
+                numbers |= dict.fromkeys(lifted.sizes_fixed)
+                break
+        if reason:
+            return Proof(law, len(seen), reason, tuple(fixed))
+    reason = "" if seen else "no case of it with free sizes was found"
+    if numbers:
+        reason = f"it does not fire where {', '.join(numbers)} are free sizes"
+    return Proof(law, len(seen), reason, tuple(fixed))
+
+
+# -- equality of two terms ------------------------------------------------------------------------
+
+
+def differs(
+    left: Value, right: Value, *, numbers: Mapping[str, float] | None = None, exact: bool = False
+) -> str:
+    """Why two terms are not proved equal for all their free sizes; "" where they are.
+
+    `numbers` are leaves that are one number everywhere.  With `exact`, equal without reordering of
+    arithmetic.  Recursive in the terms, which are sides of laws, not models.
+    """
+    if left.dtype != right.dtype or left.rank != right.rank:
+        return f"a {left.type} is no {right.type}"
+    for axis, (a, b) in enumerate(zip(left.shape, right.shape, strict=True)):
+        if not _same(a, b):
+            return f"axis {axis} has the sizes {a} and {b}"
+    elements = Elements(numbers=numbers or {}, exact=exact)
+    regions = [tuple(elements.ranges.fresh(d) for d in left.shape)]
+    count = 0
+    while regions:
+        region = regions.pop()
+        count += 1
+        try:
+            first, second = elements.at(left, region), elements.at(right, region)
+            if key(first) == key(second):
+                continue
+            parts = _parts(elements, region, first, second) if count < _MOST_REGIONS else None
+        except SafeGraphError as error:
+            return f"no index expression: {error}"
+        except RecursionError:
+            return "the terms are too deep"
+        if parts is None:
+            return f"at {region} one side is {_short(first)}, the other {_short(second)}"
+        regions += parts
+    return ""
+
+
+def _same(a: Dim, b: Dim) -> bool:
+    """Are two sizes equal for all values?  Where they are divided, in each residue class."""
+    step = period(a - b)
+    if same(a, b) or step is None:
+        return same(a, b) is True
+    own = sorted(names(a - b))
+    if step ** len(own) > _MOST_CLASSES:
+        return False
+    return all(
+        substitute(a - b, {n: step * size(n) - r for n, r in zip(own, rest, strict=True)}) == 0
+        for rest in product(range(step), repeat=len(own))
+    )
+
+
+def _short(x: Normal) -> str:
+    text = key(x) or "0"
+    return text if len(text) < 300 else f"{text[:300]}..."
+
+
+def _parts(elements: Elements, region: Index, a: Normal, b: Normal) -> list[Index] | None:
+    """The region in parts, in which more can be decided; None where there is no such split."""
+    free = variables(region)
+    for guard in (*guards_in(a), *guards_in(b)):
+        for condition in _conditions(elements, guard):
+            for name in variables(condition.e) & free:
+                found = elements.ranges.breakpoint(condition, name)
+                if found and (parts := _at_point(elements, region, name, found[0])):
+                    return parts
+        for divisor in (guard.by, *collected(guard.e, is_index).values()):
+            parts = _by_digits(elements, region, guard.e, divisor)
+            if parts is not None:
+                return parts
+    for e in (*expressions(a), *expressions(b)):
+        for dividend, divisor in elements.ranges.divisions(e):
+            parts = _by_digits(elements, region, dividend, divisor)
+            if parts is not None:
+                return parts
+    return None
+
+
+def _conditions(elements: Elements, guard: Guard) -> Iterator[Guard]:
+    """Inequalities that decide a condition."""
+    if guard.kind == "from 0":
+        yield guard
+    elif guard.kind == "zero" or elements.ranges.is_remainder(guard.e, guard.by):
+        yield Guard("from 0", guard.e)
+        yield Guard("from 0", guard.e - 1)
+
+
+def _replaced(elements: Elements, region: Index, name: str, value: Dim) -> Index:
+    return tuple(elements.ranges.replaced(e, {name: value}) for e in region)
+
+
+def _at_point(elements: Elements, region: Index, name: str, point: Dim) -> list[Index] | None:
+    range_ = elements.ranges.of[name]
+    if same(point, 0) or same(point, range_):
+        return None
+    low = elements.ranges.fresh(point)
+    high = elements.ranges.fresh(range_ - point) + point
+    return [_replaced(elements, region, name, value) for value in (low, high)]
+
+
+def _by_digits(elements: Elements, region: Index, e: Dim, divisor: Dim) -> list[Index] | None:
+    """A variable v that is divided as digit*high + low, and what is left of its range."""
+    for name in sorted(variables(e) & variables(region)):
+        slope = collected(e, is_index).get(size(name), 0)
+        digit = None if slope == 0 else divide(divisor, slope)
+        if digit is not None and at_least(-digit, 1):
+            digit = -digit
+        if digit is None or digit == 1 or not at_least(digit, 1):
+            continue
+        high, rest = elements.ranges.divmod(elements.ranges.of[name], digit)
+        whole = high == 1 and rest == 0
+        if whole or high == 0:
+            continue
+        if not at_least(high, 0) or not at_least(rest, 0):
+            if not isinstance(digit, int) or digit > _MOST_RESIDUES:
+                continue
+            counts = [(elements.ranges.of[name] + digit - 1 - r) // digit for r in range(digit)]
+            residues = [digit * elements.ranges.fresh(n) + r for r, n in enumerate(counts)]
+            return [_replaced(elements, region, name, value) for value in residues]
+        fresh = elements.ranges.fresh
+        values = [digit * fresh(high) + fresh(digit)]
+        values += [] if rest == 0 else [digit * high + fresh(rest)]
+        return [_replaced(elements, region, name, value) for value in values]
+    return None
+
+
+def prove_all(laws: Iterable[Law], *, structures: int = 8, seed: int = 0) -> list[Proof]:
+    """A proof, or why there is none, for each law."""
+    return [prove_law(law, structures=structures, seed=seed) for law in laws]
