@@ -1,7 +1,7 @@
 """Random programs with a free batch: is what can be unbatched accepted, and is nothing else?
 
     python -m benchmarks.batch_fuzz                          # 2,000 programs
-    python -m benchmarks.batch_fuzz --programs 100000 --seed 1
+    python -m benchmarks.batch_fuzz --programs 100000 --seed 1 --jobs 2
 
 The truth is dynamic.  A program is run on batches of 2, 3, 4 and 5 that hold the same samples at
 other places, among others; samples stay apart exactly where an axis of the output can be split so
@@ -14,8 +14,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -64,6 +67,20 @@ class Report:
         """How many of those that can be unbatched were accepted."""
         return self.both / max(self.eliminable, 1)
 
+    def add(self, other: Report) -> None:
+        """What was found of other programs, too."""
+        self.programs += other.programs
+        self.accepted += other.accepted
+        self.eliminable += other.eliminable
+        self.both += other.both
+        self.lifted += other.lifted
+        self.unsound += other.unsound
+        self.refusals += other.refusals
+        self.unlifted += other.unlifted
+        self.examples = other.examples | self.examples
+        for kind, told in other.crashes.items():
+            self.crashes.setdefault(kind, []).extend(told)
+
     def __str__(self) -> str:
         lines = [
             f"{self.programs:,} programs, {self.programs / self.seconds:.0f} a second",
@@ -81,11 +98,24 @@ class Report:
         return "\n".join(lines)
 
 
-def fuzz(programs: int, seed: int = 0) -> Report:
-    """Draw programs, and compare each verdict with the truth."""
-    report = Report()
+def fuzz(programs: int, seed: int = 0, jobs: int = 1) -> Report:
+    """Draw programs, and compare each verdict with the truth; in several processes if asked."""
     start = time.perf_counter()
-    for number in range(programs):
+    if jobs == 1:
+        report = _fuzz(range(programs), seed)
+    else:
+        report = Report()
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            parts = [range(first, programs, 8 * jobs) for first in range(8 * jobs)]
+            for part in pool.map(_fuzz, parts, repeat(seed)):
+                report.add(part)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _fuzz(numbers: Iterable[int], seed: int) -> Report:
+    report = Report()
+    for number in numbers:
         rng = np.random.default_rng([seed, number])
         one = program(rng)
         runs = Runs(one, rng)
@@ -114,7 +144,6 @@ def fuzz(programs: int, seed: int = 0) -> Report:
             key = f"{refusal.op}: {_general(refusal.reason)}"
             report.refusals[key] += 1
             report.examples.setdefault(key, f"program {number}: {refusal}\n{one.dag}")
-    report.seconds = time.perf_counter() - start
     return report
 
 
@@ -263,9 +292,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--programs", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--examples", action="store_true", help="a program for each refusal")
     options = parser.parse_args()
-    report = fuzz(options.programs, options.seed)
+    report = fuzz(options.programs, options.seed, options.jobs)
     print(report)
     if options.examples:
         for reason, _ in report.refusals.most_common(25):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.batch_pool import BATCH, Pool, Program, batched, primes
+from benchmarks.batch_pool import BATCH, SIZES, Pool, Program, batched, primes
 from safegraph import value as v
 from safegraph.derived import (
     ArgMax,
@@ -29,7 +29,7 @@ from safegraph.derived import (
     TopK,
 )
 from safegraph.derived.base import randomly
-from safegraph.dims import Dim, divide, product
+from safegraph.dims import Dim, divide, evaluate, product
 from safegraph.value import Value, apply
 
 _KINDS = ("neg", "tanh", "sin", "cos", "exp", "gaussian", "sign", "floor")
@@ -199,12 +199,10 @@ class _Steps(Pool):
 
     def windows(self) -> Value | None:
         x, rng = self.value(), self.rng
-        axis = self.axis(x)
-        return (
-            None
-            if axis is None
-            else v.unfold(x, axis, randomly(rng, (1, 2)), randomly(rng, (1, 2)))
-        )
+        axis, window = self.axis(x), randomly(rng, (1, 2))
+        if axis is None or any(evaluate(x.shape[axis], {"batch": n}) < window for n in SIZES):
+            return None
+        return v.unfold(x, axis, window, randomly(rng, (1, 2)))
 
     def overlapped(self) -> Value | None:
         x = self.value()

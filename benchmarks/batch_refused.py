@@ -6,8 +6,6 @@ are meant (contrastive losses, mixup).  Each names the op at which its samples m
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,10 +57,6 @@ def _causal_over_samples(x: Tensor) -> Tensor:
     n = x.shape[0]
     mask = torch.ones(n, n).tril()
     return mask @ x
-
-
-def _train(norm: Any) -> Any:
-    return norm.train()
 
 
 # fmt: off

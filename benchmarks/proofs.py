@@ -3,7 +3,7 @@
     python -m benchmarks.proofs [--structures N] [--list] [FAMILY ...]
 
 Without names, the families whose laws move, reduce and contract.  `--list` also prints why each of
-the other laws is only tested.  What "proved" claims is said in `safegraph.proof`.
+the other laws is only tested.  What "proved" claims is said in `safegraph.proof.prove`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,6 @@ from safegraph.rules.batch_rows import (
     Row,
     Types,
     agreed,
-    beside,
     dropped,
     leading,
     present,

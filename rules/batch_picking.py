@@ -7,9 +7,9 @@ from typing import Any
 
 from safegraph.derived.index import Gather
 from safegraph.derived.scatter import GatherNd, ScatterNd
-from safegraph.dims import Dim
+from safegraph.dims import Dim, Shape
 from safegraph.dtypes import is_integer
-from safegraph.op import Op
+from safegraph.op import Op, TensorType
 from safegraph.ops.sample import Place
 from safegraph.rules.batch_rows import (
     Counting,
@@ -23,7 +23,7 @@ from safegraph.rules.batch_rows import (
     moved,
 )
 from safegraph.rules.batch_views import lined_up
-from safegraph.value import Value, apply, iota, squeeze, unsqueeze
+from safegraph.value import Value, apply, broadcast_shapes, expand, iota, squeeze, unsqueeze
 
 
 def gathering(op: Gather, types: Types, places: Places, size: Dim) -> Pushed:

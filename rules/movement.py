@@ -8,7 +8,7 @@ import numpy as np
 
 from safegraph.derived.pointwise import Activation
 from safegraph.dims import Dim, at_least, product
-from safegraph.dtypes import to_numpy
+from safegraph.dtypes import is_float, to_numpy
 from safegraph.law import Law, any_of, one, table, uniform, variables
 from safegraph.op import OPS, Op, TensorType
 from safegraph.ops import (
@@ -221,8 +221,10 @@ def reduce_group(f: Reduce, g: Group, x: Value) -> Value:
 
 
 def reduce_reduce(f: Reduce, h: Reduce, x: Value) -> Value | None:
-    """Two reductions of a kind are one over both sets of axes."""
+    """Two reductions of a kind are one over both sets of axes; a mean of integers is rounded."""
     if f.kind != h.kind or set(f.axes) & set(h.axes):
+        return None
+    if f.kind == "mean" and not is_float(x.dtype):
         return None
     return reduce(x, (*f.axes, *h.axes), f.kind)
 

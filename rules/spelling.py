@@ -115,6 +115,17 @@ def _barred(shape: tuple[int, ...]) -> Value:
     return select(tensor("c", TensorType("bool", shape)), full(0.0, shape, "f64"), float("-inf"))
 
 
+def _normed(samples: int, *rest: int) -> Value:
+    """A product with a scale over a root that each sample has, as norms of channels have."""
+    ones = (1,) * (len(rest) - 1)
+    power, two, scale = (
+        tensor(n, TensorType("f64", (samples, *ones, last)))
+        for n, last in (("y", 1), ("z", 1), ("m", rest[-1]))
+    )
+    factor = repeat(inverse(root(power, two)), (1, *ones, rest[-1])) * scale
+    return _wide((samples, *rest)) * repeat(factor, (1, *rest[:-1], 1))
+
+
 (joined,) = any_of(Concat, "joined")
 
 # fmt: off
@@ -171,10 +182,12 @@ FUNCTIONS = table("spelling",
 )
 
 STATISTICS = table("spelling",
-    one("a sum over n is a mean",              f(x) * a,           mean_of_sum,       facts=uniform(a), like=(reduce(_X, [1], "sum") * (1 / 3), reduce(_X, [0], "sum") * 0.5)),
+    one("a sum over n is a mean",              f(x) * a,           mean_of_sum,       facts=uniform(a),
+        like=tuple(reduce(_wide(s), [axis], "sum") * (1 / s[axis]) for s in _SHAPES for axis in range(len(s)))),
     one("a mean of squares less a square",     f(x * x) - f(x) * f(x), variance),
     one("scale and shift",                     x * s + (b - m * s), (x - m) * s + b),
-    one("scale and shift, repeated",           x * r(s) + r(b - m * s), (x - r(m)) * r(s) + r(b)),
+    one("scale and shift, repeated",           x * r(s) + r(b - m * s), (x - r(m)) * r(s) + r(b),
+        like="x: 2 3 4, s: 2 1 4, b: 2 1 4, m: 2 1 4; x: 2 3, s: 1 3, b: 1 3, m: 1 3"),
     one("scale and shift, with new axes",      x * r(u(s)) + r(u(b - m * s)), (x - r(u(m))) * r(u(s)) + r(u(b))),
     one("a sum with a repeated opposite",      x + r(-y),          x - r(y)),
     one("a quotient times a factor",           (x / r(a)) * r(b),  lambda x, r, a, b: x * r(b / a) if is_float(x.dtype) else None,
@@ -184,7 +197,7 @@ STATISTICS = table("spelling",
     one("a product with an inverse root",      x * (t(inverse(root(y, z))) * m), lambda x, t, y, z, m: (x / t(root(y, z))) * m,
         like="x: 2 3 4, y: 2 3 1, z: 2 3 1, m: 2 3 4"),
     one("a product with an inverse root, repeated", x * r(t(inverse(root(y, z))) * m), lambda x, r, t, y, z, m: (x / r(t(root(y, z)))) * r(m),
-        like="x: 2 3 4, y: 2 1 1, z: 2 1 1, m: 2 1 4"),
+        like=tuple(_normed(*sizes) for sizes in ((2, 3, 4), (2, 4, 3, 5)))),
 )
 # fmt: on
 

@@ -70,13 +70,18 @@ class Verdict:
     """Of each output: "batched" (its batch axis is gone), "merged" (the batch was a factor of an
     axis, or no axis) or "constant" (the same for all samples)."""
     axes: Mapping[str, At] = field(default_factory=dict)
-    """Where the batch is in each input and output of the original."""
+    """Where the batch is in each input and output of the original; None: nowhere, or squeezed."""
     laws: tuple[str, ...] = ()
     """The ops through whose rows the batch was taken."""
     result: SafeDAG | None = None
 
     def __bool__(self) -> bool:
         return self.accepted
+
+    def __str__(self) -> str:
+        if self.refusal is not None:
+            return f"refused: {self.refusal}"
+        return "accepted: " + ", ".join(f"{o} is {how}" for o, how in self.outputs.items())
 
     @property
     def accepted(self) -> bool:
@@ -129,7 +134,7 @@ def unbatch(dag: SafeDAG, axis: Axis = 0) -> Verdict:
         for o, s in found.items()
     }
     axes: dict[str, At] = {t.name: _at(places.get(t.name)) for t in dag.inputs}
-    axes |= {o: _at(s.places[0] if s.places else None) for o, s in found.items()}
+    axes |= {o: _at(s.places[0] if s.places and not s.squeezed else None) for o, s in found.items()}
     return Verdict(dag, size, None, outputs, axes, tuple(walk.laws), result)
 
 
@@ -154,7 +159,8 @@ def rebatch(dag: SafeDAG, name: str = "batch", axis: Axis = 0) -> SafeDAG:
     """The same graph for any number of samples, with the batch axes in their places.
 
     The batch is taken away and put in again with a free size: equal to the original for its own
-    batch.  Raises BatchError where samples interact.
+    batch.  An output whose batch of 1 was squeezed has it first.  Raises BatchError where samples
+    interact.
     """
     verdict = unbatch(dag, axis)
     small = verdict.dag

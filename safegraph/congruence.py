@@ -8,7 +8,7 @@ on what was joined before it.  That makes a path of reasons between any two e-no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -213,8 +213,11 @@ class Congruence:
             if not union.match:
                 return Reason(union.reason, None, Side(leaves, (), 0), Side(leaves, (), 1))
             opened = union.match[1 + len(leaves) :]
-            left = self._opened(opened[0], leaves, {self.find(e): e for e in opened})
-            return Reason(union.reason, None, left, self._opened(union.b, leaves, {}))
+            inner = {self.find(e): e for e in reversed(opened)}
+            left = self._opened(opened[0], leaves, self.find, inner)
+            return Reason(
+                union.reason, None, left, self._opened(union.b, leaves, lambda enode: enode, {})
+            )
         law, match = union.law, union.match
         tensors = len(law.tensors)
         leaves = match[1 : 1 + tensors]
@@ -234,37 +237,34 @@ class Congruence:
             steps.append((op, places, slots[-1]))
         return Reason(union.reason, law, left, Side(leaves, tuple(steps), result))
 
-    def _opened(self, root: int, leaves: Sequence[int], inner: Mapping[int, int]) -> Side:
-        """The term of an e-node down to leaves; `inner` has the e-nodes that classes stand for."""
-        slots = {leaf: slot for slot, leaf in enumerate(leaves)}
-        if inner:
-            slots = {self.find(leaf): slot for slot, leaf in enumerate(leaves)}
+    def _opened(
+        self,
+        root: int,
+        leaves: Sequence[int],
+        name: Callable[[int], int],
+        inner: Mapping[int, int],
+    ) -> Side:
+        """The term of an e-node down to leaves.
 
-        def name(operand: int) -> int:
-            return self.find(operand) if inner else operand
-
-        steps: list[tuple[Op, tuple[int, ...], int]] = []
+        Operands go by `name`, those of leaves first; `inner` has the e-nodes that names stand for.
+        """
+        slots = {name(leaf): slot for slot, leaf in enumerate(leaves)}
         done: dict[int, int] = {}
+        steps: list[tuple[Op, tuple[int, ...], int]] = []
         stack = [root]
         while stack:
             top = stack[-1]
-            operands = self.egraph.operands_of(top)
-            missing = [
-                inner[name(o)] if inner else o
-                for o in operands
-                if name(o) not in slots and (inner[name(o)] if inner else o) not in done
-            ]
-            if missing:
+            operands = [name(o) for o in self.egraph.operands_of(top)]
+            below = {o: inner.get(o, o) for o in operands if o not in slots}
+            missing = [enode for enode in below.values() if enode not in done]
+            if top not in done and missing:
                 stack += missing
                 continue
             stack.pop()
             if top not in done:
                 op = self.egraph.op_of(top)
                 assert op is not None, "the leaves are given"
-                places = tuple(
-                    slots[name(o)] if name(o) in slots else done[inner[name(o)] if inner else o]
-                    for o in operands
-                )
+                places = tuple(slots[o] if o in slots else done[below[o]] for o in operands)
                 done[top] = len(leaves) + len(steps)
                 steps.append((op, places, top))
         return Side(tuple(leaves), tuple(steps), done[root])

@@ -474,7 +474,7 @@ class SafeDAG:
     ) -> SafeDAG:
         """The same graph for every batch: unbatched, then batched, with the axes where they were.
 
-        Raises BatchError as `unbatch` does.
+        An output whose batch of 1 was squeezed has it first.  Raises BatchError as `unbatch` does.
         """
         from safegraph.verbs import rebatch
 

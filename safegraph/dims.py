@@ -393,8 +393,8 @@ def collected(dim: Dim, chosen: Callable[[str], bool]) -> Mapping[Dim, Dim]:
     """
     found: dict[Dim, Dim] = {1: 0}
     for term, factor in coefficients(dim).items():
-        own = [] if isinstance(term, int) else [n for n in term.names if chosen(n)]
-        if own:
+        own = [n for n in names(term) if chosen(n)]
+        if isinstance(term, Size) and own:
             rest, part = term.expr.as_independent(*map(_symbol, own), as_Add=False)
             found[_intern(part)] = found.get(_intern(part), 0) + factor * _intern(rest)
         else:

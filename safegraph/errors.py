@@ -55,7 +55,7 @@ class GraphError(SafeGraphError):
 
 
 class BatchError(SafeGraphError):
-    """Samples of a batch meet, or a batch axis is not where it was said to be; nothing was changed."""
+    """Samples of a batch meet, or a batch axis is not where it was said to be."""
 
 
 class BindingError(SafeGraphError):

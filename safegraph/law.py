@@ -156,7 +156,7 @@ def spec(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Fact:
-    """What must be known of a variable: constant, uniform, varying, capped, positive or nonnegative."""
+    """What must be known of a variable: constant, uniform, positive, ..."""
 
     kind: str
     name: str

@@ -165,9 +165,9 @@ class Rewriting:
 
     def _copy(self, node: int) -> int:
         self._read.add(node)
-        if self._op[node] is None:
-            return self._new(None, (node,), self._enode[node])
-        copy = self._new(self._op[node], self._operands[node], self._enode[node])
+        # a leaf stays what it is: its copy is another name
+        operands = (node,) if self._op[node] is None else self._operands[node]
+        copy = self._new(self._op[node], operands, self._enode[node])
         self.copied[copy] = node
         return copy
 

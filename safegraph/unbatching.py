@@ -35,13 +35,15 @@ class State:
     """A value of the graph: for one sample, and where the batch is in it.
 
     `places` are several only for a batch of 1 between two axes, and none, though `batched`, where
-    such a place was lost.  `parts` are what a concatenation joins that has no place by itself.
+    such a place was lost; `squeezed` where it was an axis that was dropped.  `parts` are what a
+    concatenation joins that has no place by itself.
     """
 
     value: Value
     type: TensorType
     places: tuple[Place, ...] = ()
     batched: bool = False
+    squeezed: bool = False
     parts: tuple[State, ...] = ()
     problem: Mixed | None = field(default=None, compare=False)
 
@@ -112,7 +114,9 @@ class Unbatching:
             found = push(op, types, places, self.size)
         except Mixed as problem:
             if isinstance(op, Concat):
-                return State(operands[0].value, out, (), True, tuple(operands), problem)
+                return State(
+                    operands[0].value, out, batched=True, parts=tuple(operands), problem=problem
+                )
             raise
         if found is None:
             return self._opened(op, operands)
@@ -120,10 +124,13 @@ class Unbatching:
             value = self._built(found, operands)
         except Mixed as problem:
             if isinstance(op, Concat):
-                return State(operands[0].value, out, (), True, tuple(operands), problem)
+                return State(
+                    operands[0].value, out, batched=True, parts=tuple(operands), problem=problem
+                )
             raise
         self.laws[op.name] = None
-        return State(value, out, found.places, True)
+        hidden = isinstance(op, Squeeze) and not (found.places and found.places[0].whole)
+        return State(value, out, found.places, True, squeezed=hidden and self.size == 1)
 
     def _built(self, found: Pushed, operands: Sequence[State]) -> Value:
         values = []
@@ -212,7 +219,9 @@ class Unbatching:
                 if way.places and way.places[0].whole:
                     return State(self._built(way, operands), out, way.places, True)
                 found.update(dict.fromkeys(way.places))
-        return State(apply(op, *(s.value for s in operands)), out, tuple(found)[:4], True)
+        squeezed = any(s.squeezed for s in operands)
+        value = apply(op, *(s.value for s in operands))
+        return State(value, out, tuple(found)[:4], True, squeezed)
 
     def _agrees(self, way: Pushed, operands: Sequence[State]) -> bool:
         return all(
@@ -310,7 +319,7 @@ class Unbatching:
         return bool((t.array() == numbers).all())
 
     def depends_on_size(self, source: Node) -> Mixed:
-        """The refusal of a node that takes the batch's size as a number; `self.at` is who uses it."""
+        """The refusal of a node that takes the batch's size as a number; `self.at` uses it."""
         found = source
         users: dict[str, Node] = {}
         for node in self.dag:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.batch_fuzz import Report, Runs, candidates, fuzz
+from benchmarks.batch_fuzz import Report, Runs, candidates, fuzz, lift
 from benchmarks.batch_pool import BATCH, Program
 from safegraph import SafeDAG, tensor
 from safegraph import value as v
+from safegraph.batch import unbatch
 
 
 @pytest.mark.slow
@@ -39,6 +42,26 @@ def test_the_truth_knows_samples_that_meet() -> None:
     assert not _truth(v.reshape(x, [4, BATCH]))
     assert not _truth(x @ v.permute(x, [1, 0]))
     assert not _truth(x + v.unsqueeze(v.cast(v.iota(BATCH), "f64"), [1]))
+
+
+def test_a_wrong_graph_for_one_sample_is_found() -> None:
+    x, small = tensor("x", "f64[batch 4]"), tensor("x", "f64[4]")
+    dag = SafeDAG.from_values({"y": x.tanh()})
+    runs = Runs(Program(dag, {"x": 0}, ()), np.random.default_rng(0))
+    verdict = unbatch(dag, "batch")
+    assert not runs.problem(verdict)
+    wrong = replace(verdict, result=SafeDAG.from_values({"y": small.sin()}))
+    assert "differs" in runs.problem(wrong)
+    assert "the batch is in the shape" in runs.problem(replace(verdict, result=dag))
+    report = Report()
+    assert not lift(runs, verdict, report)
+    assert report.lifted == 1
+
+
+def test_processes_add_up_to_one_report() -> None:
+    one, two = fuzz(30, seed=2), fuzz(30, seed=2, jobs=2)
+    assert one.programs == two.programs == 30
+    assert (one.accepted, one.both, one.refusals) == (two.accepted, two.both, two.refusals)
 
 
 def test_an_axis_has_its_batch_at_every_factor() -> None:

@@ -191,10 +191,10 @@ def test_optimize_explains(model: Path, tmp_path: Path, safegraph: Callable[...,
     command = ("optimize", model, "-o", tmp_path / "cheaper.onnx", "--explain")
     done = safegraph(*command)
     assert (done.code, done.err) == (0, "")
-    assert "1. definition of matmul" in done.out
     assert "  => " in done.out
     steps = json.loads(safegraph(*command, "--json").out)["explanation"]
-    assert all(f"{i}. {step['law']}" in done.out for i, step in enumerate(steps, 1))
+    assert steps
+    assert all(f"{i}. {step['law']} [" in done.out for i, step in enumerate(steps, 1))
 
 
 def test_version_and_module():

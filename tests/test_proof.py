@@ -16,12 +16,10 @@ from safegraph.derived.conv import Conv
 from safegraph.derived.einsum import Einsum, Linear, Matmul
 from safegraph.derived.pool import AvgPool
 from safegraph.derived.shape import Concat, Tile
-from safegraph.dims import evaluate
-from safegraph.elements import Elements
+from safegraph.dims import Size, evaluate
 from safegraph.errors import ShapeError
-from safegraph.indexing import Guard, UndecidedError
 from safegraph.law import Law, any_of, one, spec, uniform, variables
-from safegraph.normal import Applied, Chosen, Normal, Place, Read, Reduced
+from safegraph.op import OPS, Op
 from safegraph.ops import (
     Binary,
     Fold,
@@ -39,15 +37,18 @@ from safegraph.ops import (
     Unsqueeze,
 )
 from safegraph.proof import prove_law
+from safegraph.proof.elements import Elements
+from safegraph.proof.indexing import Guard, UndecidedError
+from safegraph.proof.normal import Applied, Chosen, Normal, Place, Read, Reduced
 from safegraph.rules import ALL
 from safegraph.soundness import run_value
 from safegraph.value import Value, apply, full, permute, reduce, slice_axis, walk
 
 # -- the normal form means what the ops do --------------------------------------------------------
 
-CONTRACTIONS = [Einsum, Matmul, Linear, Conv, AvgPool, Concat, Tile]
-OPS = [c for c in vars(ops).values() if isinstance(c, type) and issubclass(c, ops.Movement)]
-OPS = [c for c in OPS if c is not ops.Movement] + [Reduce, Binary, *CONTRACTIONS]
+CONTRACTIONS: list[type[Op]] = [Einsum, Matmul, Linear, Conv, AvgPool, Concat, Tile]
+MOVEMENT = [c for c in OPS.values() if issubclass(c, ops.Movement)]
+COMPARED: list[type[Op]] = [*MOVEMENT, Reduce, Binary, *CONTRACTIONS]
 
 
 def meaning(x: Normal, leaves: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> float:
@@ -107,7 +108,7 @@ def _factor(f: Any, leaves: Mapping[str, np.ndarray], at: dict[str, int]) -> flo
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_an_index_expression_gives_what_numpy_gives(seed: int, exact: bool) -> None:
     rng = np.random.default_rng(seed)
-    sample = random_values(rng, 5, ops=OPS, symbolic=True, numel=60)
+    sample = random_values(rng, 5, ops=COMPARED, symbolic=True, numel=60)
     value = sample.outputs[0]
     assume(all(v.dtype in ("f64", "bool") for v in walk([value])))  # `meaning` computes in floats
     expected = run_value(value, sample.leaves, sample.sizes)
@@ -264,12 +265,14 @@ def pooled_means(f: Reduce, h: Reduce, x: Value) -> Value | None:
 
 def padded_conv(n: Conv, a: Pad, x: Value, y: Value) -> Value | None:
     """The border at the other end."""
-    if a.fill != 0 or any((*a.before[:2], *a.after[:2])):
+    border = (*a.before, *a.after)
+    if a.fill != 0 or any((*a.before[:2], *a.after[:2])) or Size in map(type, border):
         return None
-    wider = Conv(n.strides, tuple(i + d for i, d in zip(n.before, a.after[2:], strict=True)),
-                 tuple(i + d for i, d in zip(n.after, a.before[2:], strict=True)),
-                 n.dilations, n.groups)  # fmt: skip
-    return wider(x, y)
+    before, after = (
+        tuple(i + int(d) for i, d in zip(own, added[2:], strict=True))
+        for own, added in ((n.before, a.after), (n.after, a.before))
+    )
+    return Conv(n.strides, before, after, n.dilations, n.groups)(x, y)
 
 
 def overlapping(o: Fold, w: Unfold, x: Value) -> Value | None:
@@ -302,11 +305,11 @@ def both(p: Permute, q: Permute) -> Permute:
 @spec
 def both_borders(a: Pad, b: Pad) -> Pad | None:
     """The sum of both borders, whatever the fills."""
-    add = [
-        tuple(map(sum, zip(m, n, strict=True)))
+    before, after = (
+        tuple(i + d for i, d in zip(m, n, strict=True))
         for m, n in ((a.before, b.before), (a.after, b.after))
-    ]
-    return Pad(*add, a.fill)
+    )
+    return Pad(before, after, a.fill)
 
 
 @spec

@@ -176,6 +176,7 @@ def test_an_output_that_is_merged_is_told() -> None:
     assert verdict.axes["x"] == verdict.axes["y1"] == 0
     assert verdict.axes["y2"] is None
     assert verdict.laws == ("group",)
+    assert str(verdict) == "accepted: y0 is merged, y1 is batched, y2 is constant"
     assert verdict.verify()
 
 
@@ -339,6 +340,14 @@ def test_a_batch_of_one_that_is_squeezed_and_comes_back_is_free_after_rebatch() 
     found = rebatch(dag, "n", {"x": 0})
     assert str(found.types[found.outputs["y0"]]) == "f64[n 4 6]"
     assert accepted(found, {"x": 0})
+
+
+def test_an_output_whose_batch_of_one_was_squeezed_has_it_first() -> None:
+    one = tensor("x", "f64[1 4 6]")
+    dag = graph(squeeze(one.relu(), [0]))
+    assert dict(unbatch(dag).outputs) == {"y0": "merged"}
+    found = dag.rebatch("n")
+    assert str(found.types[found.outputs["y0"]]) == "f64[n 4 6]"
 
 
 def test_a_time_first_batch_of_one_hidden_between_two_axes_comes_back() -> None:

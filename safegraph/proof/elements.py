@@ -1,7 +1,7 @@
 """The elements of a term in a normal form: sums of products of leaves at index expressions.
 
-An element of a value is computed from the elements of the operands (`safegraph.normal`): movement
-says where it reads, reductions and contractions become sums.  Over the reals sums and products are
+An element of a value is computed from the elements of the operands, in the form of
+`safegraph.proof.normal`: movement says where it reads, reductions and contractions become sums.  Over the reals sums and products are
 multiplied out.  With `exact` they are functions like any other, and nothing is reordered that could
 change a rounding.
 """
@@ -15,12 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from safegraph.algebra import Algebra
 from safegraph.derived.base import Derived
 from safegraph.dims import Dim, collected, sympify
 from safegraph.dtypes import is_float, to_numpy
-from safegraph.indexing import Guard, Index, UndecidedError, is_index, source
-from safegraph.normal import (
+from safegraph.op import Op, axes_of
+from safegraph.ops import (
+    BINARY,
+    Binary,
+    Cast,
+    Fold,
+    Interleave,
+    Iota,
+    Opaque,
+    Reduce,
+    Scalar,
+    Select,
+    Unary,
+)
+from safegraph.proof.algebra import Algebra
+from safegraph.proof.indexing import Guard, Index, UndecidedError, is_index, source
+from safegraph.proof.normal import (
     Applied,
     Chosen,
     Normal,
@@ -37,20 +51,6 @@ from safegraph.normal import (
     key,
     number,
     used_in,
-)
-from safegraph.op import Op, axes_of
-from safegraph.ops import (
-    BINARY,
-    Binary,
-    Cast,
-    Fold,
-    Interleave,
-    Iota,
-    Opaque,
-    Reduce,
-    Scalar,
-    Select,
-    Unary,
 )
 from safegraph.value import Value
 
@@ -73,7 +73,7 @@ class Elements(Algebra):
         """The element of a value at an index.
 
         Raises UndecidedError where there is no form for it, ShapeError where the term is one only
-        for some sizes (`dims.assuming`).  Recursive: it is meant for the sides of laws, not for whole models.
+        for some sizes (`dims.assuming`).  Recursive: meant for the sides of laws, not for models.
         """
         index = tuple(0 if d == 1 else e for d, e in zip(value.shape, index, strict=True))
         found = self._known.get((value, index))

@@ -1,7 +1,7 @@
 """The algebra of normal forms: products multiplied out, sums narrowed by their conditions.
 
-A product of `safegraph.normal` is brought into its simplest form: conditions that always hold are
-left out, an equation is solved for a variable of the sum, a condition on one variable makes its
+A product of `safegraph.proof.normal` is brought into its simplest form: conditions that always hold
+are left out, an equation is solved for a variable of the sum, a condition on one variable makes its
 range smaller, a variable that is divided by a divisor of its range becomes two digits.
 """
 
@@ -14,8 +14,8 @@ from math import gcd, prod
 from typing import Any
 
 from safegraph.dims import Dim, at_least, coefficients, collected, divide, size, sympify
-from safegraph.indexing import Guard, Ranges, UndecidedError, is_index, variables
-from safegraph.normal import (
+from safegraph.proof.indexing import Guard, Ranges, UndecidedError, is_index, variables
+from safegraph.proof.normal import (
     Applied,
     Chosen,
     Factor,

@@ -2,14 +2,19 @@
 
 `prove_law` draws cases in which a law fires, makes every size and every number of a spec free that
 can be (the law must still fire), and compares the elements of both sides as normal forms of index
-expressions (`safegraph.elements`), for all sizes at once.
+expressions (`safegraph.proof.elements`), for all sizes at once.
 
 What is claimed where it says "proved": for each of N drawn structures (ranks, axes, orders, runs,
-labels, which axes are cut or padded, numbers such as fills, and the sizes and steps in
-`Proof.fixed`) both sides are equal over the reals for all positive values of all other sizes, slice
-ends, borders, counts, windows and steps; for a law of grade "exact" without any reordering of
-arithmetic.  Structures are drawn: there are more.  Derived ops are taken as their definitions.
-Constants that are folded are compared as computed numbers.
+labels, which axes are cut or padded, numbers such as fills and factors, and the steps and other
+numbers in `Proof.fixed`) both sides are equal over the reals for all positive values of all other
+sizes, slice ends, borders, counts and windows; for a law of grade "exact" moreover without any
+reordering of arithmetic.  No size of a leaf but 1 stayed a number: else it is not called proved.
+
+What is not claimed: structures are finite samples, there are others.  Sides are compared as the law
+builds them for free sizes: where it builds something else for a number (1, mostly), that is another
+structure.  Derived ops are taken as their definitions, so a law that opens or recognises one is
+proved by definition.  Infinite and NaN elements are outside of the reals.  Numbers that are folded
+are compared as computed.
 """
 
 from __future__ import annotations
@@ -22,12 +27,12 @@ import numpy as np
 
 from safegraph.cases import cases
 from safegraph.dims import Dim, at_least, collected, divide, names, period, same, size, substitute
-from safegraph.elements import Elements
 from safegraph.errors import SafeGraphError
-from safegraph.indexing import Guard, Index, is_index, variables
 from safegraph.law import Law
-from safegraph.lifting import Template
-from safegraph.normal import Normal, expressions, guards_in, key
+from safegraph.proof.elements import Elements
+from safegraph.proof.indexing import Guard, Index, is_index, variables
+from safegraph.proof.lifting import Template
+from safegraph.proof.normal import Normal, expressions, guards_in, key
 from safegraph.value import Value
 
 _MOST_REGIONS = 400
@@ -43,8 +48,8 @@ class Proof:
     structures: int
     reason: str = ""
     fixed: tuple[str, ...] = ()
-    """Sizes and numbers of specs that stayed numbers: with free ones the law does not fire, or
-    nothing could be decided."""
+    """Where numbers stayed numbers, in some structure: `variable.axis` of a leaf, `op.field.place`
+    of a spec.  With free ones the law does not fire, or nothing could be decided."""
 
     @property
     def proved(self) -> bool:

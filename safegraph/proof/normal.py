@@ -16,7 +16,7 @@ from math import factorial, isfinite, prod
 from typing import Any, TypeAlias
 
 from safegraph.dims import Dim, Size, names, parse, size, substitute, sympify
-from safegraph.indexing import Guard, Index, UndecidedError, variables
+from safegraph.proof.indexing import Guard, Index, UndecidedError, variables
 
 _MOST_ORDERS = 720
 ORDERED = ("ordered sum", "ordered mean", "ordered prod", "ordered fold")
