@@ -17,7 +17,7 @@ from safegraph.derived.norm import Softmax
 from safegraph.dims import Dim
 from safegraph.dtypes import is_float
 from safegraph.law import Law, OpVar, Term, Var, any_of, one, table, uniform, variables
-from safegraph.op import Op
+from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Group, Reduce, Repeat, Scalar, Select, Unary, Unsqueeze
 from safegraph.rules.affine import near, shortest
 from safegraph.rules.einsum import other
@@ -192,13 +192,28 @@ def _all_blocked(found: dict[str, Any]) -> bool:
     )
 
 
-def mask_once(attention: Attention, q: Value, k: Value, v: Value, m: Value) -> Value | None:
-    """A mask that is repeated, as it was before: attention broadcasts it."""
+def mask_once(
+    attention: Attention, q: Value, k: Value, v: Value, m: Value, root: TensorType
+) -> Value | None:
+    """A mask that is repeated, as it was before: attention broadcasts it.
+
+    Not where the scores would broadcast to the mask.
+    """
     lead = 0
     while lead < m.rank - 1 and m.shape[lead] == 1 and m.rank - lead > 2:
         lead += 1
-    small = squeeze(m, range(lead))
-    return attention(q, k, v, small)
+    found = attention(q, k, v, squeeze(m, range(lead)))
+    return found if found.shape == root.shape else None
+
+
+def mask_inside(
+    attention: Attention, u: Unsqueeze, q: Value, k: Value, v: Value, m: Value, root: TensorType
+) -> Value | None:
+    """A mask with new axes in front, as it was before."""
+    if u.axes != tuple(range(len(u.axes))) or m.rank < 2:
+        return None
+    found = attention(q, k, v, m)
+    return found if found.shape == root.shape else None
 
 
 def share_heads(
@@ -228,7 +243,7 @@ def _shared(*mask: Value) -> Value:
 LAWS = table("attention",
     *_attentions(),
     one("attention repeats its mask",            attention(q, k, v, r(m)), mask_once, grade="exact"),
-    one("attention adds axes to its mask",       attention(q, k, v, u(m)), lambda attention, u, q, k, v, m: attention(q, k, v, m) if u.axes == tuple(range(len(u.axes))) and m.rank >= 2 else None, grade="exact"),
+    one("attention adds axes to its mask",       attention(q, k, v, u(m)), mask_inside, grade="exact"),
     one("attention of repeated heads",           attention(q, g(r(k)), g2(t(v))), lambda attention, q, k, v, g, r, g2, t: share_heads(attention, q, k, v, (), g, r, g2, t),
         like=_shared()),
     one("attention of repeated heads, masked",   attention(q, g(r(k)), g2(t(v)), m), lambda attention, q, k, v, m, g, r, g2, t: share_heads(attention, q, k, v, (m,), g, r, g2, t),

@@ -41,6 +41,8 @@ def push(op: Op, types: Types, places: Places, size: Dim) -> Pushed | None:
     for need, type_ in zip(found.needs, types, strict=True):
         if isinstance(need, Place) and not _fits(need, type_, size):
             raise Mixed(f"an operand has no batch along its axis {need.axis}", need.axis)
+        if isinstance(need, Counting) and not 0 <= need.axis < type_.rank:
+            raise Mixed("it picks one sample for all by number")
     out = op.type(*types)
     if not all(_fits(place, out, size) for place in found.places):
         raise Mixed("it repeats the batch", found.places[0].axis)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from safegraph.law import any_of, one, table, uniform, variables
-from safegraph.ops import BINARY, Binary
+from safegraph.law import any_of, nonnegative, one, positive, table, uniform, variables
+from safegraph.ops import BINARY, Binary, Unary
 from safegraph.value import Value
 
 x, y = variables("x y")
@@ -25,6 +25,18 @@ def unit_left(b: Binary, y: Value, x_is: float) -> Value | None:
     return y if b.commutative and BINARY[b.kind].unit == x_is else None
 
 
+def above(x: Value, y_is: float) -> Value | None:
+    """The maximum with what no element is below."""
+    return x if y_is <= 0 else None
+
+
+def square_root(x: Value, y_is: float) -> Value | None:
+    """The square root of a square, and the square of a square root."""
+    return x if y_is == 2 else None
+
+
+exp, log, maximum, root = Unary("exp"), Unary("log"), Binary("maximum"), Binary("root")
+
 # fmt: off
 COMMUTE = table("pointwise",
     one("operands exchanged",              b(x, y),  exchanged,                        grade="exact"),
@@ -35,5 +47,11 @@ LAWS = table("pointwise",
     one("a unit on the left",              b(x, y),  unit_left,  facts=uniform(x),     grade="exact"),
     one("a difference is a sum",           x - y,    x + (-y),                         grade="exact"),
     one("a sum with an opposite",          x + (-y), x - y,                            grade="exact"),
+    one("exp of a logarithm",              exp(log(x)), x,           facts=positive(x)),
+    one("a maximum with less",             maximum(x, y), above,     facts=(nonnegative(x), uniform(y)), grade="exact"),
+    one("a maximum with less, exchanged",  maximum(y, x), above,     facts=(nonnegative(x), uniform(y)), grade="exact"),
+    one("a magnitude",                     maximum(x, -x), x,        facts=nonnegative(x), grade="exact"),
+    one("a root of a square",              root(x * x, y), square_root, facts=(nonnegative(x), uniform(y))),
+    one("a square of a root",              root(x, y) * root(x, y), square_root, facts=(nonnegative(x), uniform(y))),
 )
 # fmt: on

@@ -18,6 +18,7 @@ from safegraph.batch import unbatch
 def test_nothing_unsound_is_accepted_and_little_is_missed() -> None:
     report: Report = fuzz(2_000, seed=7)
     assert not report.unsound, report.unsound[0]
+    assert not report.crashes, report
     assert report.share >= 0.9, report
     # a program that must be refused is drawn often enough, and so is one that must not
     assert 0.2 <= report.eliminable / report.programs <= 0.8

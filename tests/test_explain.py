@@ -221,6 +221,11 @@ def test_places_are_the_nodes_that_change(name: str) -> None:
         told_new = {n for place in step.places for n in place.after}
         told_old = {n for place in step.places for n in place.before}
         equal = {p.name: p.result for p in step.places}
+        forms = {(n.op, n.inputs): n.name for n in step.dag}
+        for node in before:  # what has become the same op on the same values is one value
+            inputs = tuple(equal.get(i, i) for i in node.inputs)
+            if node.name not in step.dag.nodes and (node.op, inputs) in forms:
+                equal.setdefault(node.name, forms[node.op, inputs])
         for node in new - told_new:  # a user of what is another value now
             old = before.nodes[node.name]
             assert replace(old, inputs=tuple(equal.get(i, i) for i in old.inputs)) == node
@@ -426,7 +431,6 @@ def check(sample: Sample, *, target: str, nodes: int) -> None:
     except ExtractionError:
         return  # the target has neither an op nor a definition
     assert_told(found, told)
-    assert not any(step.laws for step in told)
     inputs = sample.inputs()
     moved = shaken(np.random.default_rng(0), sample.leaves)
     expected = [run_value(v, sample.leaves, sample.sizes) for v in sample.outputs]

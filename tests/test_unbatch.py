@@ -515,6 +515,12 @@ def test_no_row_gives_a_place_that_the_result_does_not_have() -> None:
         push(Broadcast("add"), (one, other), (Place(0), None), 1)
 
 
+def test_an_index_for_all_samples_is_no_number_of_each() -> None:
+    square = repeat(unsqueeze(tensor("x", "f64[n 3]"), [0]), (n, 1, 1))
+    picked = GatherNd(0)(square, tensor("at", "i64[n 1]"), tensor("same", "i64[]"))
+    assert not unbatch(graph(picked), {"x": 0, "at": 0})
+
+
 def test_every_op_of_the_table_has_its_laws() -> None:
     names = " ".join(law.name for law in LAWS)
     assert all(f"a sample of {cls.name}" in names for cls in TABLE)

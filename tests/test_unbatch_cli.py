@@ -7,7 +7,7 @@ import pytest
 
 from safegraph import SafeDAG, Value, tensor, verbs
 from safegraph.cli import main
-from safegraph.value import reduce, reshape
+from safegraph.value import reduce, reshape, squeeze
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
@@ -63,6 +63,15 @@ def test_rebatch_writes_the_model_for_any_batch(
     assert code == 0, err
     assert "input   x: f32[n 3 4]" in out
     assert SafeDAG.from_onnx(path).evaluate(np.ones((5, 3, 4), "f4"))["y"].shape == (5, 12)
+
+
+def test_rebatch_of_a_squeezed_batch_of_one_has_it_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = saved(tmp_path / "one.onnx", squeeze(tensor("x", "f32[1 3 4]").exp(), [0]))
+    code, out, err = run(capsys, "rebatch", source, "-o", tmp_path / "any.onnx")
+    assert code == 0, err
+    assert "output  y: f32[batch 3 4]" in out
 
 
 @pytest.mark.parametrize("command", ["unbatch", "rebatch"])
