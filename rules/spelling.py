@@ -126,6 +126,14 @@ def _normed(samples: int, *rest: int) -> Value:
     return _wide((samples, *rest)) * repeat(factor, (1, *rest[:-1], 1))
 
 
+def _shifted(shape: tuple[int, ...], axis: int) -> Value:
+    """The logarithm of a sum of exponentials of x - a, plus a."""
+    once = tuple(1 if i == axis else n for i, n in enumerate(shape))
+    a = tensor("a", TensorType("f64", once))
+    counts = [n if i == axis else 1 for i, n in enumerate(shape)]
+    return reduce((_wide(shape) - repeat(a, counts)).exp(), [axis], "sum").log() + a
+
+
 (joined,) = any_of(Concat, "joined")
 
 # fmt: off
@@ -163,7 +171,7 @@ FUNCTIONS = table("spelling",
         like=tuple(_wide(s) ** n for s in _SHAPES for n in (0.5, -0.5))),
     one("an inverse of an exponential",        inverse(exp(x)), lambda x: unary("exp", -x)),
     one("a logarithm of shifted exponentials", log(f(exp(x - r(a)))) + a, lambda f, x: f(x.exp()).log() if f.kind == "sum" else None,
-        like="x: 2 3 4, a: 2 3 1; x: 2 3, a: 2 1; x: 2 3 4 5, a: 2 3 1 5; x: 2 3 4, a: 1 3 4; x: 2 3 4, a: 2 1 4; x: 5, a: 1; x: 4 3, a: 1 3; x: 2 2 3 4, a: 2 2 1 4; x: 2 3 4 2, a: 1 3 4 2"),
+        like=tuple(_shifted(s, axis) for s in _SHAPES for axis in range(len(s)))),
     one("1 and tanh",                          tanh(y) + a,        logistic,          facts=uniform(a)),
     one("1 and tanh, multiplied",              tanh(y) * a + b,    scaled_logistic,   facts=(uniform(a), uniform(b))),
     one("a choice by a negation",              choose(equal(c, a), x, y), not_chosen, facts=uniform(a), grade="exact",

@@ -1,9 +1,9 @@
 """The elements of a term in a normal form: sums of products of leaves at index expressions.
 
 An element of a value is computed from the elements of the operands, in the form of
-`safegraph.proof.normal`: movement says where it reads, reductions and contractions become sums.  Over the reals sums and products are
-multiplied out.  With `exact` they are functions like any other, and nothing is reordered that could
-change a rounding.
+`safegraph.proof.normal`: movement says where it reads, reductions and contractions become sums.
+Over the reals sums and products are multiplied out.  With `exact` they are functions like any
+other, and nothing is reordered that could change a rounding.
 """
 
 from __future__ import annotations
