@@ -16,8 +16,8 @@ from safegraph.derived.base import evaluate
 from safegraph.dims import names
 from safegraph.dtypes import from_numpy
 from safegraph.egraph import Budget, EGraph, ENode, Report
-from safegraph.explain import explain as explained
-from safegraph.explanation import Explanation
+from safegraph.explain.explanation import Explanation
+from safegraph.explain.tell import explain as explained
 from safegraph.extract.cost import DEFAULT_SIZE
 from safegraph.extract.search import Choices, ExtractionError, extract, total
 from safegraph.extract.targets import Target

@@ -66,7 +66,11 @@ REFINING = (
     Phase("derive", (*DERIVE, *conv.LAWS, *windows.LAWS)),
     Phase("exchange operands", pointwise.COMMUTE, rounds=1),
     Phase("respell", RESPELL),
-    Phase("recognise", (*definitions.RECOGNITION, *recognition.LAWS, *attention.LAWS, *inverse.LAWS), rounds=8),
+    Phase(
+        "recognise",
+        (*definitions.RECOGNITION, *recognition.LAWS, *attention.LAWS, *inverse.LAWS),
+        rounds=8,
+    ),
     Phase("fold what was recognised", conv.LAWS),
 )
 """Finds structure: contractions from products and sums, named ops from their definitions."""

@@ -18,7 +18,7 @@ from safegraph.errors import BindingError, EvaluationError, SafeGraphError, Shap
 from safegraph.op import TensorType
 
 if TYPE_CHECKING:
-    from safegraph.equivalence import Equivalence
+    from safegraph.equivalence.graphs import Equivalence
 
 SCALES = (1, 2, 4, 8, 16, 32, 64, 112)
 """Small sizes first; an image model needs more, for its last window to fit."""
@@ -145,7 +145,7 @@ def check(
                     worst = replace(worst, equal=False, inputs=given, index=at, values=shown)
     if not (prove and worst and first):
         return worst
-    from safegraph.equivalence import prove as prove_equal  # the laws are a second to import
+    from safegraph.equivalence.graphs import prove as prove_equal  # the laws are a second to import
     from safegraph.laws import given as given_laws
 
     own = given_laws(laws)

@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from benchmarks.programs import bert
 from safegraph import dims
 from safegraph.cases import Sample, random_values
-from safegraph.congruence import Congruence, laws_between
 from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived.conv import Conv
 from safegraph.derived.norm import BatchNorm
 from safegraph.egraph import Budget, EGraph
-from safegraph.explain import AHEAD, ONCE, OPENED, explain
-from safegraph.explanation import Explanation, Rewrite
+from safegraph.explain.congruence import Congruence, laws_between
+from safegraph.explain.explanation import Explanation, Rewrite
+from safegraph.explain.rewriting import SEVERAL
+from safegraph.explain.tell import AHEAD, ONCE, OPENED, explain
 from safegraph.extract import optimize as optimizing
 from safegraph.extract.optimize import Optimized, explore, optimize
 from safegraph.extract.search import ExtractionError
 from safegraph.extract.targets import ONNXRUNTIME
 from safegraph.law import one, variables
 from safegraph.op import TensorType
-from safegraph.rewriting import SEVERAL
 from safegraph.rules import ALL, LOWERING, REFINING, Phase, chains
 from safegraph.soundness import RTOL, difference, run_value, shaken, undetermined
 from safegraph.value import Value, along, apply, permute, reduce, tensor

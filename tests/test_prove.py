@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safegraph import SafeDAG, equivalence, tensor, verbs
+from safegraph import SafeDAG, tensor, verbs
 from safegraph.cases import numeric, random_values
 from safegraph.cli import main
 from safegraph.compare import Verdict, check
 from safegraph.dag import Node, Tensor
 from safegraph.derived import BatchNorm, Conv, LayerNorm
-from safegraph.equivalence import AHEAD
+from safegraph.equivalence import graphs
+from safegraph.equivalence.graphs import AHEAD
+from safegraph.equivalence.leaves import Shared, share
+from safegraph.equivalence.terms import ROUNDING
 from safegraph.errors import SafeGraphError
 from safegraph.rules import ALL
-from safegraph.shared import Shared, share
-from safegraph.theorem import ORDER, ROUNDING
+from safegraph.rules.chains import ORDER
 from safegraph.value import Value, apply, full, parse_type, permute, reduce, reshape, select
 
 RNG = np.random.default_rng(0)
@@ -399,7 +401,7 @@ def test_random_graphs_that_differ_are_never_proved(first: int):
         names = {o: o for o in a.outputs}
         inputs = {t.name: t.name for t in a.inputs}
         given = sample.inputs()
-        found = equivalence.prove(a, b, inputs, names, given, sample.sizes, seconds=1, nodes=2000)
+        found = graphs.prove(a, b, inputs, names, given, sample.sizes, seconds=1, nodes=2000)
         with np.errstate(all="ignore"):
             left, right = a.evaluate(**given), b.evaluate(**given)
         for name, theorem in found.outputs.items():

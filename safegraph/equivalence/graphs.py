@@ -23,10 +23,10 @@ import numpy as np
 from safegraph import dims
 from safegraph.dag import SafeDAG
 from safegraph.egraph import Budget
+from safegraph.equivalence.leaves import Shared, share
+from safegraph.equivalence.terms import Theorem, prove_terms, weakest
 from safegraph.law import Law
 from safegraph.op import TensorType
-from safegraph.shared import Shared, share
-from safegraph.theorem import Theorem, prove_terms, weakest
 from safegraph.value import Value, apply, tensor, walk
 
 BUDGET = Budget(nodes=50_000, seconds=20.0)

@@ -12,12 +12,12 @@ from functools import cached_property
 from typing import Any
 
 from safegraph import dims
-from safegraph.congruence import Congruence
 from safegraph.dag import Node, SafeDAG
 from safegraph.egraph import EGraph
-from safegraph.explanation import Explanation, Place, Rewrite
+from safegraph.explain.congruence import Congruence
+from safegraph.explain.explanation import Explanation, Place, Rewrite
+from safegraph.explain.rewriting import MOST_REWRITES, Event, Rewriting
 from safegraph.op import Op, TensorType
-from safegraph.rewriting import MOST_REWRITES, Event, Rewriting
 from safegraph.text import write_node
 
 OPENED = "ops that the target lacks, opened"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from safegraph.congruence import Congruence, Link, Reason, Side
+from safegraph.explain.congruence import Congruence, Link, Reason, Side
 from safegraph.law import GRADES
 from safegraph.op import Op
 

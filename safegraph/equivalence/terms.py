@@ -8,14 +8,14 @@ themselves.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from safegraph import dims
 from safegraph.dims import Size
 from safegraph.dtypes import is_float, to_numpy
-from safegraph.egraph import Budget, EGraph, Report
+from safegraph.egraph import Budget, EGraph
+from safegraph.explain.congruence import laws_between
 from safegraph.law import GRADES, Law, any_of, one
 from safegraph.ops import Scalar
 from safegraph.rules import LOWERING, REFINING, Phase, chains
@@ -28,8 +28,6 @@ MEANING = {
     "finite": "equal over the reals, for finite values",
 }
 """What a proof of each grade says; "" is that of no law."""
-ORDER = "a chain of contractions in a better order"
-"""Associativity: no law of a table, but a step between rounds."""
 _CYCLES = 3
 _SIZE = 16  # of free sizes, where orders of contractions are compared
 _WHY = 3.0  # seconds to find out which laws a proof needs
@@ -101,7 +99,8 @@ def prove_terms(
         allowed = _up_to(grade, laws)
         if search.succeeds(allowed, Budget(int(part * budget.nodes), seconds)):
             limit = Budget(budget.nodes, _WHY)
-            return _least(left, right, constants, allowed, list(search.used), limit)
+            names = list(laws_between(search.egraph, *search.pair))
+            return _least(left, right, constants, allowed, names, limit)
     return None
 
 
@@ -118,7 +117,7 @@ class _Allowed:
     @property
     def grades(self) -> dict[str, str]:
         laws: Iterator[Law] = (law for phase in self.phases for law in phase.laws)
-        return {law.name: law.grade for law in laws} | {ORDER: "real"}
+        return {law.name: law.grade for law in laws} | {chains.ORDER: "real"}
 
     def only(self, names: Sequence[str]) -> _Allowed:
         kept = set(names)
@@ -126,7 +125,7 @@ class _Allowed:
             Phase(p.name, tuple(law for law in p.laws if law.name in kept), p.rounds)
             for p in self.phases
         )
-        return _Allowed(tuple(phases), self.reorder and ORDER in kept)
+        return _Allowed(tuple(phases), self.reorder and chains.ORDER in kept)
 
 
 def _up_to(grade: str, own: Sequence[Law]) -> _Allowed:
@@ -149,7 +148,6 @@ class _Search:
     def __init__(self, left: Value, right: Value, constants: frozenset[str]) -> None:
         self.egraph = EGraph()
         self.pair = self.egraph.add([left, right], constants=constants)
-        self.used: Counter[str] = Counter()
         names = {n for v in walk([left, right]) for n in dims.names(v.shape)}
         self.sizes = dict.fromkeys(names, _SIZE)
 
@@ -167,8 +165,7 @@ class _Search:
             before = self._extent()
             for phase in allowed.phases:
                 if phase.name == "lower" and allowed.reorder:
-                    if chains.reorder(self.egraph, [self.sizes]):
-                        self.used[ORDER] += 1
+                    chains.reorder(self.egraph, [self.sizes])
                     yield from self._phase(derive, budget.nodes, end)
                 # what is derived must leave room to name it
                 nodes = int(0.7 * budget.nodes) if phase is derive else budget.nodes
@@ -181,9 +178,8 @@ class _Search:
         while phase.laws and (phase.rounds is None or done < phase.rounds):
             before = self._extent()
             left = Budget(nodes, max(0.0, end - time.perf_counter()))
-            part: Report = self.egraph.run(phase.laws, left, rounds=1)
+            part = self.egraph.run(phase.laws, left, rounds=1)
             done += 1
-            self.used += part.matches
             yield
             if part.stopped.startswith("the ") or self._extent() == before:
                 return
@@ -226,4 +222,4 @@ def _least(
     return Theorem(tuple(names), weakest(grades[name] for name in names), fewest)
 
 
-__all__ = ["MEANING", "ORDER", "ROUNDING", "Theorem", "prove_terms", "strength", "weakest"]
+__all__ = ["MEANING", "ROUNDING", "Theorem", "prove_terms", "strength", "weakest"]

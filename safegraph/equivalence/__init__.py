@@ -1,0 +1,1 @@
+"""Equality of graphs and of terms, proved by laws."""
