@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from safegraph import SafeDAG, Value, dims, tensor
 from safegraph.batch import Verdict, rebatch, unbatch
+from safegraph.batch.unbatching import Unbatching
 from safegraph.cases import random_values
 from safegraph.dag import Node, Tensor
 from safegraph.derived import (
@@ -35,7 +36,6 @@ from safegraph.ops import Opaque, Place, Reduce, Sample
 from safegraph.ops.sample import located
 from safegraph.rules.batch import LAWS, TABLE, push
 from safegraph.rules.batch_rows import Mixed
-from safegraph.unbatching import Unbatching
 from safegraph.value import (
     apply,
     full,

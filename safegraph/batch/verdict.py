@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safegraph import dims
-from safegraph.batching import Many, lifted, same_terms
+from safegraph.batch.batching import Many, lifted, same_terms
+from safegraph.batch.provenance import named_graph, note
+from safegraph.batch.unbatching import State, Unbatching
+from safegraph.batch.verification import At, Verification, verify
 from safegraph.dag import Node, SafeDAG, Tensor
 from safegraph.dims import Dim, Size
 from safegraph.errors import BatchError, SafeGraphError
 from safegraph.op import axis_of
 from safegraph.ops import Group, Ungroup
 from safegraph.ops.sample import Place
-from safegraph.provenance import named_graph, note
 from safegraph.rules.batch import Mixed
 from safegraph.rules.batch_rows import moved, repeated, tidy
-from safegraph.unbatching import State, Unbatching
 from safegraph.value import Value, tensor, walk
-from safegraph.verification import At, Verification, verify
 
 Axis = int | Mapping[str, int | None] | str
 

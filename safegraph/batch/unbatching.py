@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from safegraph import dims
+from safegraph.batch.provenance import folded, named_graph, note
 from safegraph.dag import Node, SafeDAG, Tensor
 from safegraph.derived.base import Derived
 from safegraph.derived.shape import Concat, Expand, Index, Reshape
@@ -21,7 +22,6 @@ from safegraph.errors import SafeGraphError, ShapeError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Cast, Iota, Opaque, Permute, Repeat, Squeeze, Unsqueeze
 from safegraph.ops.sample import Place, Sample, sampled_shape
-from safegraph.provenance import folded, named_graph, note
 from safegraph.rules.batch import Counting, Mixed, Pushed, pull, push
 from safegraph.rules.batch_rows import tidy
 from safegraph.value import Value, apply, tensor, walk
