@@ -116,21 +116,20 @@ def marked(x: Value, need: Any, mark: Sample) -> Value:
     return x if need is None else apply(Sample.of(need, mark.size, mark.index), x)
 
 
+def law_name(cls: type[Op], arity: int) -> str:
+    """The name of the law of a row, for this number of operands."""
+    low, high = cls.arity
+    return f"a sample of {cls.name}" + (f" of {arity}" if low != high else "")
+
+
 def _laws(cls: type[Op]) -> Iterator[Law]:
     low, high = cls.arity
     every = range(low, high + 1) if high is not None else range(max(low + 1, 2), max(low, 1) + 3)
     for arity in every:
         xs = tuple(Var(f"x{i}") for i in range(arity))
         left = Term(OpVar("s", Sample), (Term(OpVar("op", cls), xs),))
-        yield from one(
-            f"a sample of {cls.name}" + (f" of {arity}" if low != high else ""),
-            left,
-            _right(arity),
-            like=LIKE.get(cls, ""),
-        )
+        yield from one(law_name(cls, arity), left, _right(arity))
 
-
-LIKE: dict[type[Op], str] = {}
 
 LAWS = table("batch", *(tuple(_laws(cls)) for cls in TABLE))
-__all__ = ["LAWS", "TABLE", "Mixed", "pull", "push"]
+__all__ = ["LAWS", "TABLE", "Mixed", "law_name", "pull", "push"]

@@ -399,10 +399,11 @@ def rebatch(
     _may_write(output, model)
     dag = _load(model, inputs)
     places = _batch_axes(dag, axes)
-    checked = taken(dag, places).verify((2,))
-    if not checked:
-        raise SafeGraphError(f"nothing was written: {checked}")
     found = verbs.rebatch(dag, name, places)
+    # of the file itself, for its batch, and of the result for another
+    for checked in (taken(dag, places).verify((2,)), taken(found, places).verify((3,))):
+        if not checked:
+            raise SafeGraphError(f"nothing was written: {checked}")
     verbs.save(found, output)
     for t in found.inputs:
         click.echo(f"  input   {t.name}: {t.type}")

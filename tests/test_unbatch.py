@@ -175,7 +175,7 @@ def test_an_output_that_is_merged_is_told() -> None:
     assert verdict.axes["y0"] == (0, 1, 4)
     assert verdict.axes["x"] == verdict.axes["y1"] == 0
     assert verdict.axes["y2"] is None
-    assert verdict.laws == ("group",)
+    assert verdict.laws == ("a sample of group",)
     assert str(verdict) == "accepted: y0 is merged, y1 is batched, y2 is constant"
     assert verdict.verify()
 

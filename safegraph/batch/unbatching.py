@@ -22,7 +22,7 @@ from safegraph.errors import SafeGraphError, ShapeError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Cast, Iota, Opaque, Permute, Repeat, Squeeze, Unsqueeze
 from safegraph.ops.sample import Place, Sample, sampled_shape
-from safegraph.rules.batch import Counting, Mixed, Pushed, pull, push
+from safegraph.rules.batch import Counting, Mixed, Pushed, law_name, pull, push
 from safegraph.rules.batch_rows import tidy
 from safegraph.value import Value, apply, tensor, walk
 
@@ -128,7 +128,7 @@ class Unbatching:
                     operands[0].value, out, batched=True, parts=tuple(operands), problem=problem
                 )
             raise
-        self.laws[op.name] = None
+        self.laws[law_name(type(op), len(operands))] = None
         hidden = isinstance(op, Squeeze) and not (found.places and found.places[0].whole)
         return State(value, out, found.places, True, squeezed=hidden and self.size == 1)
 
@@ -195,7 +195,7 @@ class Unbatching:
                 ways = pull(op, types, Place(axis), self.size) if d == self.size else ()
                 for way in ways:
                     if not any(way.needs):
-                        self.laws[op.name] = None
+                        self.laws[law_name(type(op), len(operands))] = None
                         value = way.build(*(s.value for s in operands))
                         return State(value, out, (Place(axis),), True)
             if isinstance(op, Derived) and self.names & dims.names(tuple(op.spec.values())):

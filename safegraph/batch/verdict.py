@@ -72,7 +72,7 @@ class Verdict:
     axes: Mapping[str, At] = field(default_factory=dict)
     """Where the batch is in each input and output of the original; None: nowhere, or squeezed."""
     laws: tuple[str, ...] = ()
-    """The ops through whose rows the batch was taken."""
+    """The laws by which the batch was taken through the ops, in order of first use."""
     result: SafeDAG | None = None
 
     def __bool__(self) -> bool:
