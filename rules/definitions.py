@@ -39,6 +39,8 @@ KEPT: tuple[type[Derived], ...] = (
 )
 """Ops whose definitions are only the meaning: no law finds more in them than in the op itself."""
 
+_FOUND = (derived.Gather, derived.GatherElements, derived.OneHot)
+"""Those of them that are recognised all the same: a table is read where all of it was compared."""
 _FINITE = (derived.Resize,)  # its definition multiplies by weights of 0 what its meaning leaves out
 _FIXED = (Unary, Binary, Select)  # ops whose spec is part of the structure
 _MOST_PROPOSALS = 2_000
@@ -158,7 +160,8 @@ def _definitions() -> Iterator[tuple[Law, ...]]:
 def _recognitions() -> Iterator[tuple[Law, ...]]:
     for cls in DERIVED:
         # names for movement say no more than the core ops that they are made of
-        if cls not in (*KEPT, derived.Broadcast, derived.Resize) and not cls.moves:
+        named = cls not in (*KEPT, derived.Broadcast, derived.Resize) and not cls.moves
+        if named or cls in _FOUND:
             yield from recognition(cls)
 
 
