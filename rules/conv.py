@@ -118,7 +118,7 @@ def after_conv(
     d: Conv, c: Conv, x: Value, w: Value, v: Value, b: Value | None = None, e: Value | None = None
 ) -> Value | None:
     """A 1x1 convolution (d) of a convolution (c) is one convolution."""
-    if not pointwise_conv(d, v) or c.groups != 1:
+    if not pointwise_conv(d, v) or c.groups != 1 or v.rank != w.rank:
         return None
     matrix = reshape(v, v.shape[:2])
     taps = "".join(chr(ord("p") + i) for i in range(w.rank - 2))
@@ -137,6 +137,7 @@ def before_conv(
     """A convolution (c) of a 1x1 convolution (d), where no border comes between."""
     if (
         not pointwise_conv(d, v)
+        or v.rank != w.rank
         or c.groups != 1
         or any(s != 1 for s in d.strides)
         or any((*c.before, *c.after))

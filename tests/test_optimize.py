@@ -343,12 +343,14 @@ def check(sample: Sample, *, target: str, nodes: int) -> None:
     assert found.after <= found.before * (1 + 1e-9) < np.inf
     inputs = sample.inputs()
     result = found.dag.evaluate(**inputs)
-    moved = shaken(np.random.default_rng(0), sample.leaves)
+    moved = [shaken(np.random.default_rng(i), sample.leaves) for i in range(8)]
     for name, value in zip(dag.outputs, sample.outputs, strict=True):
         expected = run_value(value, sample.leaves, sample.sizes)
-        slack = undetermined(expected, run_value(value, moved, sample.sizes))
+        # a jump, as of floor, shows in some directions only
+        slacks = [undetermined(expected, run_value(value, m, sample.sizes)) for m in moved]
+        slack = None if slacks[0] is None else 10 * np.max(slacks, axis=0)
         tolerance = 100 * RTOL.get(value.dtype, 0.0)
-        what = difference(result[name], expected, None if slack is None else 10 * slack, tolerance)
+        what = difference(result[name], expected, slack, tolerance)
         assert what is None, f"{name}: {what}\n{dag}\n--\n{found.dag}\n{found.laws}"
 
 
