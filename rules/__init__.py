@@ -56,7 +56,7 @@ RESPELL = (
     *inverse.LAWS,
     *pointwise.LAWS,
     *pointwise.COMMUTE,
-    *affine.LAWS,
+    *affine.OUTWARDS,
     *movement.UPWARDS,
     *movement.REDUCTIONS,
 )

@@ -85,7 +85,7 @@ def _unless_numbers(name: str, left: Term, right: Term, *facts: Fact) -> Iterato
 
 
 # fmt: off
-LAWS = table("affine",
+OUTWARDS = table("affine",
     one("an op on two numbers is a number",       k(x, y),          computed,
         facts=(uniform(x), uniform(y))),
     one("a quotient by a number is a product",    x / a,            lambda x, a_is: x * number(1 / a_is, x) if a_is and x.dtype[0] == "f" else None,
@@ -98,22 +98,30 @@ LAWS = table("affine",
         facts=(uniform(a), uniform(b), varying(x))),
     one("a number times a sum",                   (x + a) * b,      term_and_factor,
         facts=(uniform(a), uniform(b), varying(x))),
-    *_unless_numbers("constants of a sum",        (x + a) + b,      x + (a + b),      constant(a), constant(b)),
-    *_unless_numbers("repeated terms of a sum",   (x + r(a)) + r(b), x + r(a + b)),
-    *_unless_numbers("constants of a product",    (x * a) * b,      x * (a * b),      constant(a), constant(b)),
     one("a number in a contraction (left)",       e(x * a, y),      lambda e, x, a_is, y, root: e(x, y) * number(a_is, root),
         facts=uniform(a)),
     one("a number in a contraction (right)",      e(x, y * a),      lambda e, x, a_is, y, root: e(x, y) * number(a_is, root),
         facts=uniform(a)),
+    one("an opposite in a contraction (left)",    e(-x, y),         -e(x, y)),
+    one("an opposite in a contraction (right)",   e(x, -y),         -e(x, y)),
+    one("a number in a sum",                      f(x * a),         lambda f, x, a_is, root: f(x) * number(a_is, root) if f.kind == "sum" or (f.linear and is_float(x.dtype)) else None,
+        facts=uniform(a)),
+)
+
+CONSTANTS = table("affine",
+    *_unless_numbers("constants of a sum",        (x + a) + b,      x + (a + b),      constant(a), constant(b)),
+    *_unless_numbers("repeated terms of a sum",   (x + r(a)) + r(b), x + r(a + b)),
+    *_unless_numbers("constants of a product",    (x * a) * b,      x * (a * b),      constant(a), constant(b)),
+)
+
+INWARDS = table("affine",
     one("a number goes into a constant (right)",  e(x, y) * a,      lambda e, x, y, a_is: e(x, y * number(a_is, y)),
         facts=(uniform(a), constant(y))),
     one("a number goes into a constant (left)",   e(x, y) * a,      lambda e, x, y, a_is: e(x * number(a_is, x), y),
         facts=(uniform(a), constant(x))),
-    one("an opposite in a contraction (left)",    e(-x, y),         -e(x, y)),
-    one("an opposite in a contraction (right)",   e(x, -y),         -e(x, y)),
     one("the opposite of a contraction (right)",  -e(x, y),         e(x, -y),         facts=constant(y)),
     one("the opposite of a contraction (left)",   -e(x, y),         e(-x, y),         facts=constant(x)),
-    one("a number in a sum",                      f(x * a),         lambda f, x, a_is, root: f(x) * number(a_is, root) if f.kind == "sum" or (f.linear and is_float(x.dtype)) else None,
-        facts=uniform(a)),
 )
 # fmt: on
+
+LAWS = (*OUTWARDS, *CONSTANTS, *INWARDS)

@@ -130,11 +130,10 @@ def agreed(places: Places, wanted: Sequence[Place | None]) -> tuple[Place | None
     for i, (has, wants) in enumerate(zip(places, wanted, strict=True)):
         if has is not None and has != wants:
             first = next(p for p in places if p is not None)
-            raise Mixed(
-                f"samples meet in pairs: the batch is axis {first.axis} of one operand, "
-                f"axis {has.axis} of operand {i + 1}",
-                has.axis,
-            )
+            where = f"axis {first.axis} of one operand, axis {has.axis} of operand {i + 1}"
+            if first.axis == has.axis:  # the same only by number
+                where += ", which is another factor or lines up with another axis"
+            raise Mixed(f"samples meet in pairs: the batch is {where}", has.axis)
     return tuple(wanted)
 
 

@@ -335,7 +335,7 @@ class _Axis(click.ParamType):
         if isinstance(value, tuple):
             return value
         name, _, axis = value.rpartition("=")
-        if not name or (axis != "none" and not axis.lstrip("-").isdecimal()):
+        if not name or (axis != "none" and not axis.removeprefix("-").isdecimal()):
             self.fail(f"{value!r} gives no axis: write x=0, or x=none for no batch", param, ctx)
         return name, None if axis == "none" else int(axis)
 
@@ -415,7 +415,11 @@ def rebatch(
 
 def _batch_axes(dag: SafeDAG, axes: Sequence[tuple[str, int | None]]) -> dict[str, int | None]:
     """The batch axis of every input: the first one, where nothing was said."""
-    return {t.name: 0 for t in dag.inputs} | dict(axes)
+    named = dict(axes)
+    if len(named) < len(axes):
+        twice = [name for name, count in Counter(name for name, _ in axes).items() if count > 1]
+        raise SafeGraphError(f"--axis was given more than once for input {', '.join(twice)}")
+    return {t.name: 0 for t in dag.inputs} | named
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -22,6 +22,7 @@ from safegraph.derived import (
     Expand,
     Flip,
     GatherNd,
+    Index,
     InstanceNorm,
     Linear,
     Lstm,
@@ -38,6 +39,7 @@ from safegraph.rules.batch import LAWS, TABLE, push
 from safegraph.rules.batch_rows import Mixed
 from safegraph.value import (
     apply,
+    cast,
     full,
     group,
     iota,
@@ -435,6 +437,8 @@ def test_batch_refuses_a_name_that_is_there_and_inputs_that_are_not() -> None:
         dag.batch("n")
     with pytest.raises(BatchError, match="has no input z"):
         dag.batch({"z": "m"})
+    with pytest.raises(BatchError, match="no input of graph was given a batch"):
+        dag.batch({})
 
 
 def test_rebatch_makes_a_number_free_and_keeps_the_places() -> None:
@@ -456,6 +460,63 @@ def test_rebatch_puts_a_merged_batch_back_into_its_axis() -> None:
         array = np.random.default_rng(0).standard_normal((4, 2, 6))
         (a,), (b,) = graph(merged).evaluate(array).values(), found.evaluate(array).values()
         np.testing.assert_array_equal(a, b)
+
+
+# -- what once went wrong -------------------------------------------------------------------------
+
+
+def test_a_sample_of_a_constant_is_no_other_constant_of_that_name() -> None:
+    static, b, other = (tensor("x", "f64[3 4]"), tensor("b", "f64[3 4]"), tensor("b.0.1", "f64[4]"))
+    tensors = [
+        Tensor("b", "parameter", b.type, np.tile(np.arange(4.0), (3, 1))),
+        Tensor("b.0.1", "parameter", other.type, np.full(4, 7.0)),
+    ]
+    accepted(SafeDAG.from_values({"y0": static + b * other}, tensors))
+
+
+def test_zeros_of_both_signs_are_not_equal_samples() -> None:
+    static, zeros = tensor("x", "f64[2 1]"), np.array([[0.0], [-0.0]])
+    refusal = unbatch(graph(static / tensor("b", "f64[2 1]"), b=zeros)).refusal
+    assert refusal is not None
+    assert "differs per sample" in refusal.reason
+
+
+def test_a_part_of_what_was_joined_is_told_by_the_axis_of_the_joint() -> None:
+    joined = Concat(1)(tensor("x", "f64[3 4 6]"), tensor("c", "f64[3 2 6]"))
+    refusal = unbatch(graph(Index(2, 2)(joined)), {"x": 0}).refusal
+    assert refusal is not None
+    assert refusal.op == "concat"
+    for at in (2, -4):
+        assert accepted(graph(Index(1, at)(joined)), {"x": 0}).types["y0"].shape == (6,)
+    assert unbatch(graph(Index(1, -1)(joined)), {"x": 0}).outputs == {"y0": "constant"}
+
+
+def test_a_joint_without_a_place_is_refused_where_it_is() -> None:
+    joined = Concat(0)(x, tensor("c", "f64[1 4 6]"))
+    refusal = unbatch(graph(slice_axis(joined, 0, 0, n).relu()), {"x": 0}).refusal
+    assert refusal is not None
+    assert refusal.op == "concat"
+    assert refusal.factors == ("x: f64 [n] [4] [6]", "c: f64 [1] [4] [6]")
+
+
+def test_a_number_of_the_sample_that_became_a_bool_is_none() -> None:
+    number = cast(cast(iota(n), "bool"), "i64")
+    picked = GatherNd(0)(x, number, tensor("at", "i64[n]"))
+    refusal = unbatch(graph(picked), {"x": 0, "at": 0}).refusal
+    assert refusal is not None
+    assert "picks samples by number" in refusal.reason
+
+
+def test_a_batch_has_samples() -> None:
+    with pytest.raises(BatchError, match="the batch has no samples"):
+        unbatch(graph(tensor("x", "f64[0 4]").relu()))
+
+
+def test_the_same_axis_by_number_is_told_from_the_same_axis() -> None:
+    twice = group(repeat(unsqueeze(x, [1]), (1, 2, 1, 1)), [2, 1, 1])
+    refusal = unbatch(graph(Tile((2, 1, 1))(x) + twice)).refusal
+    assert refusal is not None
+    assert "which is another factor" in refusal.reason
 
 
 # -- random graphs --------------------------------------------------------------------------------

@@ -96,6 +96,11 @@ def test_an_axis_is_said_by_input(
     assert (code, "has no input z" in err) == (1, True)
     code, _, err = run(capsys, "unbatch", static, "-o", there, "--axis", "0")
     assert (code, "write x=0, or x=none" in err) == (2, True)
+    code, _, err = run(capsys, "unbatch", static, "-o", there, "--axis", "x=--1")
+    assert (code, "write x=0, or x=none" in err) == (2, True)
+    twice = ("--axis", "x=0", "--axis", "x=1")
+    code, _, err = run(capsys, "unbatch", static, "-o", there, *twice)
+    assert (code, "more than once for input x" in err) == (1, True)
     assert not there.exists()
 
 

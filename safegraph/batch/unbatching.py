@@ -17,7 +17,7 @@ from safegraph.batch.provenance import folded, named_graph, note
 from safegraph.dag import Node, SafeDAG, Tensor
 from safegraph.derived.base import Derived
 from safegraph.derived.shape import Concat, Expand, Index, Reshape
-from safegraph.dims import Dim
+from safegraph.dims import Dim, add_all
 from safegraph.errors import SafeGraphError, ShapeError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Cast, Iota, Opaque, Permute, Repeat, Squeeze, Unsqueeze
@@ -28,6 +28,8 @@ from safegraph.value import Value, apply, tensor, walk
 
 _COUNTS = (Unsqueeze, Squeeze, Repeat, Expand, Permute, Cast, Reshape, Index)
 """Ops of which a count of the samples stays one."""
+_NUMBERS = ("i32", "i64", "u32", "u64", "f32", "f64")
+"""Element types in which it stays one however many samples there are: bool has two numbers."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class State:
     """A value of the graph: for one sample, and where the batch is in it.
 
     `places` are several only for a batch of 1 between two axes, and none, though `batched`, where
-    such a place was lost; `squeezed` where it was an axis that was dropped.  `parts` are what a
-    concatenation joins that has no place by itself.
+    such a place was lost; `squeezed` where it was an axis that was dropped.
     """
 
     value: Value
@@ -44,13 +45,22 @@ class State:
     places: tuple[Place, ...] = ()
     batched: bool = False
     squeezed: bool = False
-    parts: tuple[State, ...] = ()
-    problem: Mixed | None = field(default=None, compare=False)
+    joined: Joined | None = field(default=None, compare=False)
 
     @property
     def place(self) -> Place | None:
         """Where the batch is; None for a batch of 1 that is no axis."""
         return self.places[0] if self.places and self.places[0].whole else None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A concatenation, along an axis at a node, that has no place for the batch; but parts have."""
+
+    parts: tuple[State, ...]
+    axis: int
+    node: Node
+    problem: Mixed
 
 
 class Unbatching:
@@ -96,7 +106,7 @@ class Unbatching:
         types = tuple(s.type for s in operands)
         op = op.normal(*types)
         out = op.type(*types)
-        joined = next((s for s in operands if s.parts), None)
+        joined = next((s.joined for s in operands if s.joined), None)
         if joined is not None:
             return self._part(op, joined)
         if not any(s.batched for s in operands):
@@ -114,9 +124,8 @@ class Unbatching:
             found = push(op, types, places, self.size)
         except Mixed as problem:
             if isinstance(op, Concat):
-                return State(
-                    operands[0].value, out, batched=True, parts=tuple(operands), problem=problem
-                )
+                joined = Joined(tuple(operands), op.axis, self.at, problem)
+                return State(operands[0].value, out, (), True, joined=joined)
             raise
         if found is None:
             return self._opened(op, operands)
@@ -124,9 +133,8 @@ class Unbatching:
             value = self._built(found, operands)
         except Mixed as problem:
             if isinstance(op, Concat):
-                return State(
-                    operands[0].value, out, batched=True, parts=tuple(operands), problem=problem
-                )
+                joined = Joined(tuple(operands), op.axis, self.at, problem)
+                return State(operands[0].value, out, (), True, joined=joined)
             raise
         self.laws[law_name(type(op), len(operands))] = None
         hidden = isinstance(op, Squeeze) and not (found.places and found.places[0].whole)
@@ -171,21 +179,26 @@ class Unbatching:
                 inner[value] = self.step(value.op, [inner[o] for o in value.operands])
         return inner[result]
 
-    def _part(self, op: Op, joined: State) -> State:
+    def _part(self, op: Op, joined: Joined) -> State:
         """A part of what was joined, where the whole has no place for the batch."""
-        assert joined.problem is not None
-        axis = op.axis if isinstance(op, Index) else None
-        if not isinstance(op, Index) or not isinstance(op.at, int):
-            raise joined.problem
-        at = op.at
-        for part in joined.parts:
-            size = part.type.shape[axis]  # type: ignore[index]
-            if not isinstance(size, int):
+        if not isinstance(op, Index) or op.axis != joined.axis or not isinstance(op.at, int):
+            raise self._meeting(joined)
+        sizes = [part.type.shape[op.axis] for part in joined.parts]
+        total, at = add_all(sizes), op.at
+        if at < 0 and isinstance(total, int):
+            at += total
+        for size, part in zip(sizes, joined.parts, strict=True):
+            if not isinstance(size, int) or at < 0:
                 break
             if at < size:
                 return self.step(Index(op.axis, at), [part])
             at -= size
-        raise joined.problem
+        raise self._meeting(joined)
+
+    def _meeting(self, joined: Joined) -> Mixed:
+        """The refusal of a concatenation, of which more than a part is used."""
+        self.at = joined.node
+        return joined.problem
 
     def _free(self, op: Op, operands: Sequence[State], out: TensorType) -> State:
         """An op of what has no batch; a size that is the batch makes equal samples of it."""
@@ -288,14 +301,13 @@ class Unbatching:
         if place.axis >= len(shape) or shape[place.axis] != self.size * place.rest:
             return None
         array = t.array()
-        first = Sample.of(place, self.size).run(array)
-        for k in range(1, self.size):
-            if not np.array_equal(
-                Sample.of(place, self.size, k).run(array), first, equal_nan=first.dtype.kind in "fc"
-            ):
-                return None
+        first, *others = (Sample.of(place, self.size, k).run(array) for k in range(self.size))
+        if any(other.tobytes() != first.tobytes() for other in others):  # 0 and -0 are not the same
+            return None
         small = t.type.with_shape(first.shape)
         name = f"{t.name}.{place.axis}.{place.outer}"
+        while name in self.dag.tensors or name in self.dag.nodes:
+            name += "_"
         found = tensor(name, small)
         self.leaves[found] = Tensor(name, t.kind, small, first)
         return found
@@ -303,7 +315,7 @@ class Unbatching:
     def counts(self, value: Value, axis: int) -> bool:
         """Is each element its place along this axis, which is the batch?"""
         while value.op is not None and not isinstance(value.op, Iota):
-            if not isinstance(value.op, _COUNTS):
+            if not isinstance(value.op, _COUNTS) or value.dtype not in _NUMBERS:
                 return False
             ways = pull(value.op, tuple(o.type for o in value.operands), Place(axis), self.size)
             place = next((w.needs[0] for w in ways if isinstance(w.needs[0], Place)), None)
@@ -311,7 +323,7 @@ class Unbatching:
                 return False
             value, axis = value.operands[0], place.axis
         if value.op is not None:
-            return value.shape == (self.size,)
+            return value.shape == (self.size,) and value.dtype in _NUMBERS
         t = self.leaves.get(value)
         if t is None or t.data is None or value.shape[axis] != self.size:
             return False
@@ -342,8 +354,8 @@ class Unbatching:
     def output(self, name: str) -> State:
         """The state of an output; one that is repeated for each sample has a place too."""
         state = self.states[self.dag.outputs[name]]
-        if state.problem is not None:
-            raise state.problem
+        if state.joined is not None:
+            raise self._meeting(state.joined)
         if not state.batched and self.names & dims.names(state.type.shape):
             for axis, d in enumerate(state.type.shape):
                 one = self.equal(state.value, Place(axis)) if d == self.size else None

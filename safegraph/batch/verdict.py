@@ -147,8 +147,10 @@ def batch(dag: SafeDAG, size: str | int | Mapping[str, str | int] = "batch") -> 
     """
     given = size if isinstance(size, Mapping) else {t.name: size for t in dag.inputs}
     unknown = [n for n in given if n not in {t.name for t in dag.inputs}]
-    if unknown or not given:
-        raise BatchError(f"{dag.name} has no input {', '.join(unknown)}".rstrip())
+    if unknown:
+        raise BatchError(f"{dag.name} has no input {', '.join(unknown)}")
+    if not given:
+        raise BatchError(f"no input of {dag.name} was given a batch")
     if len(set(given.values())) != 1:
         raise BatchError(f"one batch has one size, not {', '.join(map(str, given.values()))}")
     many = _new_size(dag, next(iter(given.values())))
@@ -208,8 +210,13 @@ def _start(dag: SafeDAG, axis: Axis) -> tuple[dict[str, Place], Dim]:
         raise BatchError(f"no input of {dag.name} was said to have a batch")
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{n}: {d}" for n, d in sizes.items())
-        raise BatchError(f"the batch axes have different sizes: {listed}")
+        raise BatchError(
+            f"the batch axes have different sizes: {listed}; say which inputs have none, by "
+            "input -> None (--axis input=none)"
+        )
     size = next(iter(sizes.values()))
+    if size == 0:
+        raise BatchError("the batch has no samples: its axes are of size 0")
     if isinstance(size, Size) and not str(size).isidentifier():
         raise BatchError(f"the batch is of size {size}, which is no single free size")
     for name, t in inputs.items():
