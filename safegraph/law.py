@@ -293,7 +293,7 @@ class Law:
                 return _instance(self.right, scope)
             names = _parameters(self.right)
             every = _EVERY in names
-            return self.right(**{n: v for n, v in scope.items() if every or n in names})
+            built = self.right(**{n: v for n, v in scope.items() if every or n in names})
         except (ShapeError, _NoLaw):
             return None
         except _MISTAKES as error:
@@ -302,6 +302,12 @@ class Law:
                 f"{self.name}: its right side failed with {type(error).__name__}: {error}; "
                 f"give None where the law does not apply. It was called with {given}"
             ) from error
+        if built is None or isinstance(built, Value):
+            return built
+        raise LawError(
+            f"{self.name}: its right side gave {type(built).__name__} {built!r}; a function must "
+            "give a term of safegraph.value, or None where the law does not apply"
+        )
 
     def __str__(self) -> str:
         right = _show(self.right) if isinstance(self.right, Term | Var) else "..."

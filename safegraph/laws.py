@@ -92,7 +92,9 @@ def _told(error: BaseException) -> str:
     outside = [
         f
         for f in frames
-        if _PACKAGE not in Path(f.filename).parents and "site-packages" not in f.filename
+        if _PACKAGE not in Path(f.filename).parents
+        and "site-packages" not in f.filename
+        and f.filename != "<string>"  # what dataclasses generate
     ]
     at = f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""
     what = str(error) if isinstance(error, LawError) else f"{type(error).__name__}: {error}"
@@ -100,10 +102,20 @@ def _told(error: BaseException) -> str:
 
 
 def given(laws: Laws) -> tuple[Law, ...]:
-    """Laws however they are given: one, several, or the path of a file."""
+    """Laws however they are given: one, several, or the path of a file.
+
+    Raises LawError where two have one name, which is how proofs and explanations tell of them.
+    """
     if isinstance(laws, str | Path):
-        return load(laws)
-    return (laws,) if isinstance(laws, Law) else tuple(laws)
+        found = load(laws)
+    else:
+        found = (laws,) if isinstance(laws, Law) else tuple(laws)
+    # another family or another example makes no other law
+    sides = {law.name: law.left for law in ALL}
+    for law in dict.fromkeys(found):
+        if sides.setdefault(law.name, law.left) is not law.left:
+            raise LawError(f"two laws are called {law.name!r}: give one of them another name")
+    return found
 
 
 # -- true or not ----------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 Laws that hold on a range (`exp(log x) = x` for x > 0) or for finite values ask for it.  Inputs and
 parameters are taken as finite; NaN is not looked at: a law may replace NaN by a number, never a
-number by NaN.  Bounds are those of real arithmetic: that finite numbers may overflow is left aside,
-as every law of grade "real" does.
+number by NaN.  Bounds are those of real arithmetic: that finite floats may overflow is left aside,
+as every law of grade "real" does.  Integers wrap around: what may not fit their type may be any of
+its numbers.  Complex numbers have no order, so no bounds.
 
 >>> from safegraph.value import tensor
 >>> x = tensor("x", "f32[n]")
@@ -21,7 +22,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from safegraph.dtypes import is_float
+from safegraph.dims import at_least
+from safegraph.dtypes import is_float, is_integer, to_numpy
 from safegraph.op import Op, TensorType
 from safegraph.ops import (
     Binary,
@@ -98,15 +100,37 @@ def of_op(
     kin: tuple[str, Range] | None = None,
 ) -> Range:
     """The range of an op's result, for operands of these ranges and types, and their kinship."""
+    rule = _rule(type(op))
+    if rule is None:
+        return _defined(op, ranges, types)
+    dtype = op.type(*types).dtype
     match kin:
         case ("square", inner):
-            return _square(inner)
-        case ("share", inner) if inner.low >= 0:
-            return _SHARE
+            found = _square(inner)
+        case ("share", inner) if inner.low >= 0 and is_float(dtype):  # sums of integers wrap
+            found = _SHARE
         case ("pool", inner):
-            return inner
-    rule = _rule(type(op))
-    return _defined(op, ranges, types) if rule is None else rule(op, ranges)
+            found = inner
+        case _:
+            found = rule(op, ranges)
+    if is_integer(dtype):
+        return _whole(found, dtype, op == Binary("divide"))
+    # complex numbers are neither above nor below others
+    return Range(bottom=found.bottom, top=found.top) if dtype.startswith("c") else found
+
+
+def _whole(r: Range, dtype: str, divided: bool) -> Range:
+    """What an integer type makes of numbers in a range."""
+    if divided:  # towards 0
+        r = Range(_trunc(r.low), _trunc(r.high), r.bottom, r.top)
+    limits = _limits(dtype)
+    return r if r.low in limits and r.high in limits else limits
+
+
+@cache
+def _limits(dtype: str) -> Range:
+    limits = np.iinfo(to_numpy(dtype))
+    return Range(float(limits.min), float(limits.max))
 
 
 T = TypeVar("T")
@@ -124,23 +148,59 @@ def kinship(
     if op is Binary("multiply"):
         return ("square", operands[0]) if operands[0] == operands[1] else None
     if op is Binary("divide"):
+        views: list[Op] = []
         inner, below = parts(operands[1])
         while isinstance(inner, Repeat | Unsqueeze | Squeeze):
+            views.append(inner)
             inner, below = parts(below[0])
         is_sum = isinstance(inner, Reduce) and inner.kind == "sum"
-        return ("share", operands[0]) if is_sum and below[0] == operands[0] else None
+        own = is_sum and below[0] == operands[0] and _axes_return(views)
+        return ("share", operands[0]) if own else None
     if isinstance(op, Reduce) and op.kind == "max":
+        unfolds: list[Unfold] = []
         inner, below = parts(operands[0])
-        window: Any = inf
         while isinstance(inner, Unfold):
-            plain = isinstance(inner.window, int) and inner.dilation == 1
-            window = min(window, inner.window if plain else 0)
+            unfolds.append(inner)
             inner, below = parts(below[0])
-        if isinstance(inner, Pad) and all(
-            isinstance(n, int) and n < window for n in (*inner.before, *inner.after)
-        ):
+        if isinstance(inner, Pad) and inner.fill == -inf and _reach_inside(inner, unfolds, op):
             return "pool", below[0]
     return None
+
+
+def _axes_return(views: Sequence[Op]) -> bool:
+    """Is every axis where it was, after these views (the last comes first)?"""
+    added: list[tuple[int, ...]] = []
+    for view in views:
+        if isinstance(view, Unsqueeze):
+            added.append(view.axes)
+        elif isinstance(view, Squeeze) and (not added or added.pop() != view.axes):
+            return False
+    return not added
+
+
+def _reach_inside(pad: Pad, unfolds: Sequence[Unfold], op: Reduce) -> bool:
+    """Does every maximum over windows of what is padded reach over an element that is not?"""
+    rank = len(pad.before) + len(unfolds)
+    axes: list[int | None] = list(range(len(pad.before)))  # of the padded; None for a window
+    windows: dict[int, Unfold] = {}
+    for unfold in reversed(unfolds):
+        source = axes[unfold.axis]
+        if source is None or source in windows:
+            return False
+        windows[source] = unfold
+        place = unfold.axis % len(axes)
+        axes.insert(place + 1, None)
+    reduced = {axis % rank for axis in op.axes}
+    for axis, margins in enumerate(zip(pad.before, pad.after, strict=True)):
+        if margins == (0, 0):
+            continue
+        over = windows.get(axis)
+        if over is None or over.dilation != 1 or axes.index(axis) + 1 not in reduced:
+            return False
+        window: Any = over.window
+        if not all(isinstance(n, int) and isinstance(window, int) and n < window for n in margins):
+            return False
+    return True
 
 
 @cache
@@ -163,7 +223,9 @@ def of_array(array: np.ndarray) -> Range | None:
 
 def of_type(type_: TensorType) -> Range:
     """The range of a leaf of which nothing is known: numbers are taken as finite."""
-    return _BOOL if type_.dtype == "bool" else NUMBERS
+    if type_.dtype == "bool":
+        return _BOOL
+    return _limits(type_.dtype) if is_integer(type_.dtype) else NUMBERS
 
 
 # -- rules by class --------------------------------------------------------------------------------
@@ -181,8 +243,23 @@ def _rule(cls: type[Op]) -> Rule | None:
 
 def _scalar(op: Scalar, ranges: tuple[Range, ...]) -> Range:
     if not isinstance(op.value, int | float):  # a free size
-        return Range(1.0, inf)
-    return exactly(float(op.value))
+        return Range(1.0 if at_least(op.value, 1) else -inf, _most(op.of))
+    if op.of.startswith("c"):
+        return exactly(float(op.value))
+    with np.errstate(all="ignore"):  # 1e6 is inf in f16
+        return exactly(float(np.asarray(op.value).astype(to_numpy(op.of))))
+
+
+def _iota(op: Iota, ranges: tuple[Range, ...]) -> Range:
+    last = op.size - 1
+    if isinstance(last, int):
+        return Range(0.0, float(max(last, 0)))
+    return Range(0.0, _most(op.of))
+
+
+def _most(dtype: str) -> float:
+    """Of a free size as a number of this type."""
+    return _limits(dtype).high if is_integer(dtype) else inf
 
 
 def _movement(op: Movement, ranges: tuple[Range, ...]) -> Range:
@@ -220,6 +297,10 @@ def _down(x: float) -> float:
 
 def _up(x: float) -> float:
     return -_down(-x)
+
+
+def _trunc(x: float) -> float:
+    return x if isinf(x) else float(int(x))
 
 
 def _select(op: Select, ranges: tuple[Range, ...]) -> Range:
@@ -351,7 +432,7 @@ def _root(a: Range, b: Range) -> Range:
 
 _RULES: dict[type[Op], Rule] = {
     Scalar: _scalar,
-    Iota: lambda op, ranges: Range(0.0, inf),
+    Iota: _iota,
     Movement: _movement,
     Reduce: _reduce,
     Cast: _cast,

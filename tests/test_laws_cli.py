@@ -271,3 +271,23 @@ def test_a_false_law_writes_nothing(safegraph: Call, file: Callable[..., Path], 
     assert code == 1
     assert "the result differs" in err
     assert not better.exists()
+
+
+@pytest.mark.parametrize("built", ["3", "[x, y]"])
+def test_a_right_side_that_is_no_term_is_told(built: str, tmp_path: Path, safegraph: Call) -> None:
+    path = tmp_path / "laws.py"
+    path.write_text(f"{HEAD}\nLAW = one('no term', x + y, lambda x, y: {built})\n")
+    code, out, _ = safegraph("laws", "check", path)
+    assert code == 1
+    assert "broken: its right side gave" in out
+
+
+@pytest.mark.parametrize("name", ["twice", ALL[0].name])
+def test_a_name_is_that_of_one_law(name: str, tmp_path: Path, safegraph: Call) -> None:
+    path = tmp_path / "laws.py"
+    laws = f"A = one({name!r}, x + y, y + x), one({name!r}, x - y, y - x)"
+    path.write_text(f"{HEAD}\n{laws}\n")
+    code, _, errors = safegraph("laws", "check", path)
+    assert code == 1
+    assert f"two laws are called {name!r}" in errors
+    assert len(given(catalogue())) == len(ALL)

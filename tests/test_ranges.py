@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safegraph.cases import random_values
+from safegraph.compare import check
+from safegraph.dag import SafeDAG
 from safegraph.derived.base import evaluate
 from safegraph.derived.einsum import einsum
 from safegraph.derived.pool import MaxPool
+from safegraph.dims import size
 from safegraph.egraph import EGraph
 from safegraph.law import one, positive, variables
-from safegraph.ops import Unary
+from safegraph.ops import Cast, Iota, Pad, Reduce, Scalar, Unary, Unfold
 from safegraph.ranges import ANYTHING, Range, range_of
 from safegraph.rules import ALL
 from safegraph.value import Value, apply, full, select, tensor, walk
@@ -66,6 +69,64 @@ def test_every_element_is_in_its_range(seed: int) -> None:
             assert (numbers <= found.high + slack).all(), (value, found)
             if found.finite and np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < 1e300:
                 assert np.isfinite(numbers).all(), (value, found)
+
+
+row = Pad((1, 0), (1, 0), -inf)
+i, i8, u8 = (tensor("i", f"{kind}[3 3]") for kind in ("i64", "i8", "u8"))
+
+LOOKALIKES: dict[str, Value] = {
+    "a quotient by the sums of other rows": (e := x.exp()) / e.sum(0)[:, None],
+    "a maximum with a border above all": apply(
+        Reduce((1,), "max"), apply(Unfold(0, 3, 1), apply(Pad((1, 0), (1, 0), 5.0), x.tanh()))
+    ),
+    "windows along another axis than the border": apply(
+        Reduce((1,), "max"), apply(Unfold(0, 3, 1), apply(Pad((0, 1), (0, 1), -inf), x.tanh()))
+    ),
+    "a maximum over no window": apply(Reduce((2,), "max"), apply(Unfold(0, 3, 1), apply(row, x))),
+    "a quotient of integers": (i * i + 1) / full(-4, (3, 3), "i64"),
+    "numbers of integers": full(-5, (3, 3), "i64") / full(2, (3, 3), "i64"),
+    "an integer below 0 without a sign": apply(Cast("u8"), x.tanh() * 2.5),
+    "a negative of one without a sign": -u8,
+    "an integer that does not fit": apply(Cast("i8"), full(300, (3, 3), "i64")),
+    "a square that does not fit": i8 * i8,
+    "a count that does not fit": apply(Iota(300, "i8")),
+    "a number that overflows": full(1e6, (3,), "f16"),
+    "a number that underflows": full(1e-60, (3,), "f32"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_what_looks_like_a_narrow_range(name: str) -> None:
+    value = LOOKALIKES[name]
+    values = np.linspace(-3, 3, 9).reshape(3, 3)
+    data = {"x": values, "i": values.astype(int), "i8": (values * 40).astype("i1")}
+    data |= {"u8": (values + 3).astype("u1")}
+    given = {
+        v: data[v.name if v.dtype in ("f64", "i64") else v.dtype]
+        for v in walk([value])
+        if v.op is None
+    }
+    with np.errstate(all="ignore"):
+        (array,) = evaluate([value], given)
+    found = range_of(value)
+    assert all(float(element) in found for element in array.flat), (array, found)
+    assert not found.finite or np.isfinite(array).all()
+
+
+def test_complex_numbers_have_no_bounds() -> None:
+    c = tensor("c", "c64[3]")
+    assert range_of(c * c) == range_of(c.exp()) == Range()
+
+
+def test_a_free_size_less_a_number_may_be_below_0() -> None:
+    assert range_of(apply(Scalar(size("n"), "f32"))) == Range(1, inf)
+    assert range_of(apply(Scalar(size("n") - 5, "f32"))) == Range()
+
+
+def test_what_overflows_is_no_magnitude() -> None:
+    square = i8 * i8
+    graphs = (SafeDAG.from_values(v) for v in (square.maximum(-square), square))
+    assert not check(*graphs, prove=True, seconds=2).proof
 
 
 def test_a_law_for_finite_values_keeps_off_infinities() -> None:
