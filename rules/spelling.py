@@ -8,12 +8,14 @@ with the exchange of operands, and none makes larger terms.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from safegraph.derived.norm import square_root
 from safegraph.derived.pointwise import sigmoid
 from safegraph.derived.shape import Concat
 from safegraph.dims import product
 from safegraph.dtypes import is_float
-from safegraph.law import any_of, one, table, uniform, variables, varying
+from safegraph.law import Law, any_of, one, table, uniform, variables, varying
 from safegraph.op import TensorType
 from safegraph.ops import Binary, Reduce, Repeat, Select, Unary, Unsqueeze
 from safegraph.rules.affine import near, number
@@ -49,17 +51,11 @@ def half_power(x: Value, a_is: float) -> Value | None:
     return square_root(x) if a_is > 0 else square_root(x).inverse()
 
 
-def monotone(k: Binary, y: Value, a_is: float, b_is: float) -> Value | None:
-    """A number above 0 times a maximum or minimum."""
-    if k.kind not in ("maximum", "minimum") or not b_is > 0:
+def monotone(bound: Binary, y: Value, a_is: float, b_is: float) -> Value | None:
+    """A number above 0 times a maximum or minimum; products of integers may wrap around."""
+    if not b_is > 0 or not is_float(y.dtype):
         return None
-    return k(y * number(b_is, y), number(a_is * b_is, y))
-
-
-def product_of_bound(x: Value, k: Binary, y: Value, a_is: float, b_is: float) -> Value | None:
-    """A number above 0 goes from a product into a maximum or minimum."""
-    found = monotone(k, y, a_is, b_is)
-    return found and x * found
+    return bound(y * number(b_is, y), number(a_is * b_is, y))
 
 
 def bounds(x: Value, a_is: float, b_is: float) -> Value | None:
@@ -111,6 +107,24 @@ def _wide(shape: tuple[int, ...]) -> Value:
     return tensor("x", TensorType("f64", shape))
 
 
+def _bounded(bound: Binary) -> Iterator[tuple[Law, ...]]:
+    """Numbers above 0 that multiply a maximum or minimum, also one that is a factor."""
+    forms = [bound(_wide(s), full(n, s, "f64")) * 0.5 for s in _SHAPES for n in (0, 6)]
+    yield one(
+        f"a number times a {bound.kind}",
+        bound(y, a) * b,
+        lambda y, a_is, b_is: monotone(bound, y, a_is, b_is),
+        facts=(uniform(a), uniform(b), varying(y)),
+        like=tuple(forms),
+    )
+    yield one(
+        f"a number goes into a {bound.kind}",
+        (x * bound(y, a)) * b,
+        lambda x, y, a_is, b_is: (found := monotone(bound, y, a_is, b_is)) and x * found,
+        facts=(uniform(a), uniform(b), varying(x), varying(y)),
+    )
+
+
 def _barred(shape: tuple[int, ...]) -> Value:
     return select(tensor("c", TensorType("bool", shape)), full(0.0, shape, "f64"), float("-inf"))
 
@@ -149,9 +163,7 @@ NUMBERS = table("spelling",
         facts=(uniform(a), varying(x), varying(y))),
     one("a number leaves a quotient",          (x * a) / y,        lambda x, a_is, y: (x / y) * number(a_is, x) if is_float(x.dtype) else None,
         facts=(uniform(a), varying(x), varying(y))),
-    one("a number times a bound",              k(y, a) * b,        monotone,          facts=(uniform(a), uniform(b), varying(y)),
-        like=tuple(_wide(s).maximum(n) * 0.5 for s in _SHAPES for n in (0, 6)) + tuple(_wide(s).minimum(6) * 0.5 for s in _SHAPES)),
-    one("a number goes into a bound",          (x * k(y, a)) * b,  product_of_bound,  facts=(uniform(a), uniform(b))),
+    *_bounded(more), *_bounded(less),
     one("bounds from below and above",         more(less(x, a), b), bounds,           facts=(uniform(a), uniform(b)), grade="exact"),
     one("a negative factor",                   x * a,              lambda x, a_is: -(x * number(-a_is, x)) if a_is < 0 else None,
         facts=(uniform(a), varying(x))),
@@ -170,7 +182,7 @@ FUNCTIONS = table("spelling",
     one("a power of a half is a root",         power(x, a),        half_power,        facts=uniform(a), grade="finite",
         like=tuple(_wide(s) ** n for s in _SHAPES for n in (0.5, -0.5))),
     one("an inverse of an exponential",        inverse(exp(x)), lambda x: unary("exp", -x)),
-    one("a logarithm of shifted exponentials", log(f(exp(x - r(a)))) + a, lambda f, x: f(x.exp()).log() if f.kind == "sum" else None,
+    one("a logarithm of shifted exponentials", log(f(exp(x - r(a)))) + a, lambda f, x: f(x.exp()).log() if f.kind == "sum" and is_float(x.dtype) else None,
         like=tuple(_shifted(s, axis) for s in _SHAPES for axis in range(len(s)))),
     one("1 and tanh",                          tanh(y) + a,        logistic,          facts=uniform(a)),
     one("1 and tanh, multiplied",              tanh(y) * a + b,    scaled_logistic,   facts=(uniform(a), uniform(b))),

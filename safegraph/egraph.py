@@ -1,38 +1,26 @@
-"""The e-graph.  The one file that knows egglog.
+"""The e-graph: terms and the laws that make them equal.
 
-egglog holds the e-nodes, matches the left sides of laws and closes under congruence; the right
-sides are built in Python, where sizes, shapes and specs live.  All that egglog sees are numbers:
-an op is the number of its interned spec, an e-class is named by the numbers of its e-nodes.
-
-- Each op class and arity is one egglog function: `conv_3(x, w, b, spec)`.
-- The left side of a law is a rule that notes its matches in a table; between rounds the matches are
-  read, the right side is built (once for each combination of specs and operand types: twelve equal
-  layers build one), and the new e-nodes go back in bulk, through a file.
-  Measured with egglog 13.2: 1.3 µs an e-node, where a command each takes 140 µs and a Python
-  callback in a rule 20 µs; and a function that raises cannot end a run.
-- So every e-node is known to Python, with its type and with the law and round that made it first.
+The left sides of laws are matched by egglog (`safegraph.engine`); the right sides are built here,
+where sizes, shapes and specs live, once for each combination of specs and operand types: twelve
+equal layers build one.  So every e-node is known to Python, with its type and with the law and
+round that made it first.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-import weakref
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from egglog import bindings
-
+from safegraph.engine import Engine
 from safegraph.errors import LawError
-from safegraph.law import Law, OpVar, Term, Var
+from safegraph.law import Law
 from safegraph.op import Interned, Op, TensorType, by_id
 from safegraph.ops import Pointwise, Scalar
-from safegraph.ranges import Range, kinship, of_op, of_type
+from safegraph.ranges import Range, kinship, of_number, of_op, of_type
 from safegraph.schedule import Floods
 from safegraph.value import Value, tensor, walk
 
@@ -80,28 +68,6 @@ class ENode:
     type: TensorType
 
 
-_LARGE = 6  # ops in a left side that is matched in parts
-
-_SETUP = """
-(sort T)
-(constructor ref (i64) T :unextractable)
-(constructor leaf (i64) T)
-(function id (T) i64 :merge (min old new))
-(function uniform (T) i64 :merge (min old new))
-(relation constant (T))
-(relation n_leaf (i64 i64))
-(relation n_constant (i64))
-(relation n_uniform (i64 i64))
-(relation n_union (i64 i64))
-(ruleset load) (ruleset facts) (ruleset clear)
-(rule ((n_leaf i s)) ((union (ref i) (leaf s)) (set (id (ref i)) i) (delete (n_leaf i s)))
-      :ruleset load)
-(rule ((n_constant i)) ((constant (ref i)) (delete (n_constant i))) :ruleset load)
-(rule ((n_uniform i u)) ((set (uniform (ref i)) u) (delete (n_uniform i u))) :ruleset load)
-(rule ((n_union i j)) ((union (ref i) (ref j)) (delete (n_union i j))) :ruleset load)
-"""
-
-
 RightSide = tuple[list[tuple[Op, tuple[int, ...], TensorType]], int]
 """Ops on numbered slots, of which the tensors of the left side are the first; the result's slot."""
 
@@ -136,10 +102,7 @@ class EGraph:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="safegraph-")
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._egglog = bindings.EGraph(fact_directory=self._folder)
-        self._declared: set[str] = {"leaf"}
+        self._engine = Engine()
         self._ops: list[Op | None] = []
         self._operands: list[tuple[int, ...]] = []
         self._types: list[TensorType] = []
@@ -147,22 +110,16 @@ class EGraph:
         self._known: dict[tuple[int, tuple[int, ...]], int] = {}
         self._leaves: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        self._leaf_names: list[str] = []
         self._constants: set[int] = set()
         self._uniform: dict[int, Number] = {}
         self._leaf_ranges: Callable[[str], Range | None] = lambda name: None
         self._ranges: dict[int, Range] = {}
-        self._pending: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
         self._held: dict[Law, list[tuple[int, ...]]] = {}
         self._templates: dict[tuple[Any, ...], RightSide | None] = {}
-        self._laws: dict[Law, int] = {}
-        self._combined: dict[tuple[str, tuple[int, ...]], str] = {}
-        self._parted: set[int] = set()
         self._united: dict[tuple[int, int], tuple[str, int]] = {}
         self._journal = array("q")  # for each of these: the law's number, a length, the match
         self._round = 0
         self._kinds: set[tuple[type[Op], int]] = set()
-        self._text(_SETUP)
 
     # -- terms in ---------------------------------------------------------------------------------
 
@@ -194,7 +151,7 @@ class EGraph:
                 done[value] = self._node(
                     value.op, tuple(done[o] for o in value.operands), value.type, ("given", 0)
                 )
-        self._load()
+        self._engine.load()
         return [done[v] for v in values]
 
     def _leaf(self, value: Value, is_constant: bool, number: Any) -> int:
@@ -203,11 +160,10 @@ class EGraph:
         index = self._new(None, (), value.type, ("given", 0))
         self._leaves[value.name] = index
         self._names[index] = value.name
-        self._pending["n_leaf"].append((index, len(self._leaf_names)))
-        self._leaf_names.append(value.name)
+        self._engine.leaf(index)
         if is_constant:
             self._constants.add(index)
-            self._pending["n_constant"].append((index,))
+            self._engine.constant(index)
         if number is not None:
             self._set_uniform(index, Number(number, value.dtype))
         return index
@@ -221,12 +177,10 @@ class EGraph:
             return found
         index = self._known[key] = self._new(op, operands, type_, born)
         self._kinds.add((type(op), len(operands)))
-        self._pending["n_" + self._function(type(op), len(operands))].append(
-            (index, *operands, op.id)
-        )
+        self._engine.node(index, op, operands)
         if all(o in self._constants for o in operands):
             self._constants.add(index)
-            self._pending["n_constant"].append((index,))
+            self._engine.constant(index)
         number = uniform_value(op, [self._uniform.get(o) for o in operands], type_)
         if number is not None:
             self._set_uniform(index, number)
@@ -242,110 +196,15 @@ class EGraph:
         return len(self._ops) - 1
 
     def _set_uniform(self, index: int, number: Number) -> None:
+        if isinstance(number.value, complex):  # laws compare numbers and round them
+            if number.value.imag:
+                return
+            number = Number(number.value.real, number.dtype)
         self._uniform[index] = number
-        self._pending["n_uniform"].append((index, number.id))
-
-    def _function(self, cls: type[Op], arity: int) -> str:
-        """The egglog function of an op class with so many operands, declared when first used."""
-        name = f"{cls.name}_{arity}"
-        if name not in self._declared:
-            self._declared.add(name)
-            xs = [f"x{i}" for i in range(arity)]
-            refs = " ".join(f"(ref {x})" for x in xs)
-            facts = " ".join(f"(constant {x})" for x in xs)
-            columns = " ".join(["i64"] * (arity + 2))
-            row = f"(n_{name} i {' '.join(xs)} s)"
-            self._text(
-                f"(constructor {name} ({'T ' * arity}i64) T) (relation n_{name} ({columns}))"
-                f"(rule ({row}) ((union (ref i) ({name} {refs} s)) (set (id (ref i)) i)"
-                f" (delete {row})) :ruleset load)"
-                f"(rule ((= e ({name} {' '.join(xs)} s)) {facts}) ((constant e)) :ruleset facts)"
-            )
-        return name
-
-    def _load(self) -> None:
-        """Bring the pending rows into egglog."""
-        if not self._pending:
-            return
-        commands = []
-        for table, rows in self._pending.items():
-            path = Path(self._folder, table)
-            path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
-            commands.append(f'(input {table} "{table}")')
-        self._pending.clear()
-        self._text("".join(commands) + "(run load 1) (run-schedule (saturate facts))")
-
-    def _text(self, program: str) -> list[Any]:
-        return self._egglog.run_program(*self._egglog.parse_program(program))
+        self._ranges[index] = of_number(number.value, number.dtype)
+        self._engine.uniform(index, number.id)
 
     # -- laws -------------------------------------------------------------------------------------
-
-    def _compile(self, law: Law) -> int:
-        """A law's left side as a rule that notes its matches: root, tensors, specs, numbers."""
-        if law in self._laws:
-            return self._laws[law]
-        number = self._laws[law] = len(self._laws)
-        root, facts = self._pattern(law, number)
-        columns = ["i_root", *(f"i_{t}" for t in law.tensors), *(f"s_{s.name}" for s in law.specs)]
-        facts.append(f"(= i_root (id {root}))")
-        facts += [f"(= i_{t} (id v_{t}))" for t in law.tensors]
-        for fact in law.facts:
-            if fact.kind == "constant":
-                facts.append(f"(constant v_{fact.name})")
-            elif fact.kind == "uniform":
-                facts.append(f"(= u_{fact.name} (uniform v_{fact.name}))")
-                columns.append(f"u_{fact.name}")
-        row = f"(m_{number}_ {' '.join(columns)})"
-        self._text(
-            f"(relation m_{number}_ ({' '.join(['i64'] * len(columns))})) (ruleset law_{number})"
-            f"(rule ({' '.join(facts)}) ({row}) :ruleset law_{number})"
-            f"(rule ({row}) ((delete {row})) :ruleset clear)"
-        )
-        return number
-
-    def _pattern(self, law: Law, number: int) -> tuple[str, list[str]]:
-        """The left side as facts: the variable of its root, and what must hold.
-
-        The parts of a large pattern are tables of their own, filled first: egglog joins few facts
-        well and many badly (12 s for a batch norm of twelve ops in one rule, 0.1 s in parts).
-        """
-        large = pattern_size(law.left) >= _LARGE
-        done: dict[int, tuple[str, dict[str, None], dict[str, str]]] = {}
-        parts: list[str] = []
-
-        def visit(pattern: Any) -> tuple[str, dict[str, None], dict[str, str]]:
-            if isinstance(pattern, Var):
-                name = f"v_{pattern.name}"
-                return name, {}, {name: "T"}
-            if id(pattern) in done:
-                return done[id(pattern)]
-            inner = [visit(o) for o in pattern.operands]
-            facts = {fact: None for _, found, _ in inner for fact in found}
-            columns = {name: sort for _, _, found in inner for name, sort in found.items()}
-            head, name = pattern.head, f"e{len(done)}"
-            variable = isinstance(head, OpVar)
-            tag = f"s_{head.name}" if variable else str(head.id)
-            function = self._function(head.cls if variable else type(head), len(inner))
-            if variable:
-                columns[tag] = "i64"
-            facts[f"(= {name} ({function} {' '.join(n for n, _, _ in inner)} {tag}))"] = None
-            if large and len(facts) > 1 and pattern is not law.left:
-                # no name may begin another: egglog numbers its own
-                table = f"p_{number}_{len(done)}_"
-                row = f"({table} {name} {' '.join(columns)})"
-                parts.append(
-                    f"(relation {table} (T {' '.join(columns.values())}))"
-                    f"(rule ({' '.join(facts)}) ({row}) :ruleset parts_{number})"
-                )
-                facts = {row: None}
-            done[id(pattern)] = name, facts, columns
-            return done[id(pattern)]
-
-        root, facts, _ = visit(law.left)
-        if parts:
-            self._parted.add(number)
-            self._text(f"(ruleset parts_{number})" + "".join(parts))
-        return root, list(facts)
 
     def run(
         self,
@@ -359,25 +218,27 @@ class EGraph:
         started = time.perf_counter()
         report = Report()
         waiting = list(laws)
-        numbers: dict[Law, int] = {}
+        compiled: list[Law] = []
         floods = Floods(frozenset(laws), self._held, budget.nodes if rounds is None else None)
-        self._load()  # what was made equal since the last run
+        self._engine.load()  # what was made equal since the last run
         while rounds is None or report.rounds < rounds:
-            # A law is compiled when the e-graph first has every op of its left side.
-            numbers |= {law: self._compile(law) for law in waiting if law.needs <= self._kinds}
-            waiting = [law for law in waiting if law not in numbers]
+            # A law is looked for when the e-graph first has every op of its left side.
+            ready = [law for law in waiting if law.needs <= self._kinds]
+            waiting = [law for law in waiting if not law.needs <= self._kinds]
+            compiled += ready
             self._round += 1
             report.rounds += 1
             before = (len(self._ops), len(self._united))
-            for law, matches in floods.due(self._matches(numbers), len(self)):
-                size = len(self)
+            searched = floods.searched(compiled, len(self))
+            for law, matches in floods.due(self._engine.matches(searched)):
+                number, size = self._engine.number(law), len(self)
                 for i, match in enumerate(matches):
                     if len(self) > budget.nodes or floods.is_flood(len(self) - size):
                         floods.hold(law, matches[i:])
                         break
-                    report.matches[law.name] += self._apply(law, numbers[law], match)
-            self._text("(run clear 1)")
-            self._load()
+                    report.matches[law.name] += self._apply(law, number, match)
+            self._engine.clear()
+            self._engine.load()
             if len(self) > budget.nodes:
                 report.stopped = "the limit of e-nodes was reached"
                 break
@@ -393,31 +254,6 @@ class EGraph:
         report.nodes = len(self)
         report.seconds = time.perf_counter() - started
         return report
-
-    def _matches(self, numbers: Mapping[Law, int]) -> Iterator[tuple[Law, list[tuple[int, ...]]]]:
-        """Run the left sides once; gives what is new of each law, in a fixed order."""
-        together = self._together("law", tuple(numbers.values()))
-        parts = self._together("parts", tuple(n for n in numbers.values() if n in self._parted))
-        self._text(
-            (f"(run-schedule (saturate {parts}))" if parts else "")
-            + (f"(run {together} 1)" if together else "")
-        )
-        frozen = self._egglog.freeze().functions
-        to_int = self._egglog.value_to_i64
-        for law, number in numbers.items():
-            rows = frozen[f"m_{number}_"].rows
-            yield law, sorted(tuple(map(to_int, row.inputs)) for row in rows)
-
-    def _together(self, kind: str, numbers: tuple[int, ...]) -> str:
-        """One ruleset of several laws: a run has a cost of its own, so they share it."""
-        if not numbers:
-            return ""
-        name = self._combined.get((kind, numbers))
-        if name is None:
-            name = self._combined[kind, numbers] = f"together_{len(self._combined)}"
-            rulesets = " ".join(f"{kind}_{n}" for n in numbers)
-            self._text(f"(unstable-combined-ruleset {name} {rulesets})")
-        return name
 
     def _apply(self, law: Law, number: int, match: tuple[int, ...]) -> bool:
         """Build the right side for one match, equal to the root; False where there is none."""
@@ -469,7 +305,7 @@ class EGraph:
                 types = tuple(self._types[o] for o in operands)
                 kin = kinship(op, operands, lambda o: (self._ops[o], self._operands[o]))
                 found = kin and (kin[0], self._ranges[kin[1]])
-                self._ranges[i] = of_op(op, ranges, types, found)
+                self._ranges[i] = of_op(op, self._types[i], ranges, types, found)
         return self._ranges[index]
 
     def _template(
@@ -512,7 +348,7 @@ class EGraph:
         if a != b and (a, b) not in self._united:
             self._united[a, b] = (reason, self._round)
             self._journal.extend((law, len(match), *match))
-            self._pending["n_union"].append((a, b))
+            self._engine.union(a, b)
 
     def build(self, build: Callable[..., Value], operands: Sequence[int], born: str) -> int:
         """Add a term built on existing classes; gives its number."""
@@ -534,14 +370,7 @@ class EGraph:
 
     def classes(self) -> list[int]:
         """For every e-node, the number of its class."""
-        self._load()
-        frozen = self._egglog.freeze().functions
-        to_int = self._egglog.value_to_i64
-        name = {row.inputs[0]: to_int(row.output) for row in frozen["id"].rows}
-        found = [0] * len(self._ops)
-        for row in frozen["ref"].rows:
-            found[to_int(row.inputs[0])] = name[row.output]
-        return found
+        return self._engine.classes(len(self))
 
     def enodes(self) -> list[ENode]:
         """All e-nodes, each once."""
@@ -589,7 +418,7 @@ class EGraph:
 
     def journal(self) -> Iterator[Union]:
         """What was made equal, in this order."""
-        laws, data, at = list(self._laws), self._journal, 0
+        laws, data, at = self._engine.laws, self._journal, 0
         for (a, b), (reason, _) in self._united.items():
             number, length = data[at : at + 2]
             match = tuple(data[at + 2 : at + 2 + length])
@@ -624,7 +453,7 @@ class EGraph:
 
     def right_side(self, law: Law, match: tuple[int, ...]) -> RightSide:
         """What a law, used before, made of a match."""
-        found = self._right_side(law, self._laws[law], match)
+        found = self._right_side(law, self._engine.number(law), match)
         assert found is not None, f"{law} was used for {match}"
         return found
 
@@ -650,15 +479,3 @@ def uniform_value(op: Op, operands: Sequence[Number | None], type_: TensorType) 
             return None
         return Number(result.item(), type_.dtype)
     return None
-
-
-def pattern_size(term: Term | Var) -> int:
-    """The number of different ops in a pattern."""
-    seen: dict[int, Term] = {}
-    stack = [term]
-    while stack:
-        top = stack.pop()
-        if isinstance(top, Term) and id(top) not in seen:
-            seen[id(top)] = top
-            stack += top.operands
-    return len(seen)

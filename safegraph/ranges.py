@@ -17,17 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import exp, expm1, inf, isfinite, isinf, isnan, log, sqrt, tanh
+from math import copysign, exp, expm1, inf, isfinite, isinf, isnan, log, sqrt, tanh
 from typing import Any, TypeVar
 
 import numpy as np
 
-from safegraph.dims import at_least
-from safegraph.dtypes import is_float, is_integer, to_numpy
+from safegraph.dims import Dim, at_least, divide
+from safegraph.dtypes import is_float, is_integer, largest_number, to_numpy
 from safegraph.op import Op, TensorType
 from safegraph.ops import (
     Binary,
     Cast,
+    Fold,
+    Interleave,
     Iota,
     Movement,
     Pad,
@@ -89,21 +91,22 @@ def range_of(value: Value, leaves: Mapping[str, Range] | None = None) -> Range:
             ranges = tuple(found[o] for o in v.operands)
             types = tuple(o.type for o in v.operands)
             kin = kinship(v.op, v.operands, lambda o: (o.op, o.operands))
-            found[v] = of_op(v.op, ranges, types, kin and (kin[0], found[kin[1]]))
+            found[v] = of_op(v.op, v.type, ranges, types, kin and (kin[0], found[kin[1]]))
     return found[value]
 
 
 def of_op(
     op: Op,
+    result: TensorType,
     ranges: tuple[Range, ...],
     types: tuple[TensorType, ...],
     kin: tuple[str, Range] | None = None,
 ) -> Range:
-    """The range of an op's result, for operands of these ranges and types, and their kinship."""
+    """The range of a result, for operands of these ranges and types, and their kinship."""
     rule = _rule(type(op))
     if rule is None:
         return _defined(op, ranges, types)
-    dtype = op.type(*types).dtype
+    dtype = result.dtype
     match kin:
         case ("square", inner):
             found = _square(inner)
@@ -113,10 +116,38 @@ def of_op(
             found = inner
         case _:
             found = rule(op, ranges)
+    if isinstance(op, Reduce) and op.kind == "sum":
+        found = _sum_of(ranges[0], found, types[0].numel, result.numel)
+    if isinstance(op, Pad | Interleave):
+        found |= of_number(op.fill, dtype)
     if is_integer(dtype):
         return _whole(found, dtype, op == Binary("divide"))
+    if is_float(dtype):
+        whole = isinstance(op, Cast) and is_integer(types[0].dtype)
+        return _stored(found, dtype, whole=whole)
     # complex numbers are neither above nor below others
     return Range(bottom=found.bottom, top=found.top) if dtype.startswith("c") else found
+
+
+def _stored(r: Range, dtype: str, *, whole: bool) -> Range:
+    """What a floating-point type makes of known bounds: it may have no room for them.
+
+    `whole`: those of integers are mostly the limits of their type; they are taken to fit.
+    """
+    low, high = (_room(x, dtype) for x in (r.low, r.high))
+    if (low, high) == (r.low, r.high):
+        return r
+    if whole:
+        return Range(low, high, r.bottom, r.top)
+    return Range(low, high, r.bottom or low == -inf != r.low, r.top or high == inf != r.high)
+
+
+def _room(x: float, dtype: str) -> float:
+    """A bound, infinite where this type has no number near it."""
+    if isinf(x) or abs(x) <= largest_number(dtype):
+        return x
+    with np.errstate(over="ignore"):
+        return x if isfinite(to_numpy(dtype).type(x)) else copysign(inf, x)
 
 
 def _whole(r: Range, dtype: str, divided: bool) -> Range:
@@ -213,6 +244,16 @@ def _defined(op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...]) -
     return range_of(result, {v.name: r for v, r in zip(leaves, ranges, strict=True)})
 
 
+def of_number(value: Any, dtype: str) -> Range:
+    """The range of one number, as an element type has it."""
+    if isinstance(value, complex):
+        return ANYTHING
+    if dtype.startswith("c"):
+        return exactly(float(value))
+    with np.errstate(all="ignore"):  # 1e6 is inf in f16
+        return exactly(float(np.asarray(value).astype(to_numpy(dtype))))
+
+
 def of_array(array: np.ndarray) -> Range | None:
     """Between which numbers the elements of an array are; None where that says nothing of it."""
     if not array.size or array.dtype.kind in "bc":
@@ -244,10 +285,7 @@ def _rule(cls: type[Op]) -> Rule | None:
 def _scalar(op: Scalar, ranges: tuple[Range, ...]) -> Range:
     if not isinstance(op.value, int | float):  # a free size
         return Range(1.0 if at_least(op.value, 1) else -inf, _most(op.of))
-    if op.of.startswith("c"):
-        return exactly(float(op.value))
-    with np.errstate(all="ignore"):  # 1e6 is inf in f16
-        return exactly(float(np.asarray(op.value).astype(to_numpy(op.of))))
+    return of_number(op.value, op.of)
 
 
 def _iota(op: Iota, ranges: tuple[Range, ...]) -> Range:
@@ -263,12 +301,8 @@ def _most(dtype: str) -> float:
 
 
 def _movement(op: Movement, ranges: tuple[Range, ...]) -> Range:
-    fill = op.spec.get("fill")
-    if op.name == "fold":  # overlapping windows are added
-        return _signed(ranges[0])
-    if fill is None:
-        return ranges[0]
-    return ranges[0] | exactly(float(fill))
+    # overlapping windows are added
+    return _signed(ranges[0]) if isinstance(op, Fold) else ranges[0]
 
 
 def _signed(r: Range) -> Range:
@@ -283,6 +317,15 @@ def _reduce(op: Reduce, ranges: tuple[Range, ...]) -> Range:
     if op.kind == "sum":
         return _signed(r)
     return Range(0.0, inf, top=r.top) if r.low >= 0 else _if_all_finite(op, ranges)
+
+
+def _sum_of(each: Range, signed: Range, elements: Dim, sums: Dim) -> Range:
+    """A sum of as many numbers as there are elements for each sum, where that is known."""
+    count = divide(elements, sums)
+    if not isinstance(count, int) or not each.finite:
+        return signed
+    ends = _times(count, each.low), _times(count, each.high)
+    return Range(*ends, signed.bottom, signed.top)
 
 
 def _cast(op: Cast, ranges: tuple[Range, ...]) -> Range:
@@ -331,6 +374,10 @@ def _exp(x: float) -> float:
     return exp(x) if x < 700 else inf
 
 
+def _expm1(x: float) -> float:
+    return expm1(x) if x < 700 else inf
+
+
 def _inverse(r: Range) -> Range:
     if r.low <= 0 <= r.high:
         return ANYTHING
@@ -367,7 +414,9 @@ def _binary(op: Binary, ranges: tuple[Range, ...]) -> Range:
     a, b = ranges
     match op.kind:
         case "add":
-            return Range(a.low + b.low, a.high + b.high, a.bottom or b.bottom, a.top or b.top)
+            low, high = a.low + b.low, a.high + b.high  # NaN where -inf meets inf: no bound
+            bottom, top = a.bottom or b.bottom, a.top or b.top
+            return Range(-inf if isnan(low) else low, inf if isnan(high) else high, bottom, top)
         case "subtract":
             return _binary(Binary("add"), (a, -b))
         case "multiply":
@@ -457,8 +506,19 @@ def _if_all_finite(op: Any, ranges: tuple[Range, ...]) -> Range:
     return NUMBERS if all(r.finite for r in ranges) else ANYTHING
 
 
-# Divided by the root of a variance, which eps keeps above 0.
-_NORMS = ("layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm")
+# Divided by the root of the variance of what is divided: where that is 0, 0 / 0 is NaN.
+_NORMS = ("layer_norm", "rms_norm", "instance_norm", "group_norm")
+
+
+def _norm(op: Any, ranges: tuple[Range, ...]) -> Range:
+    return _if_all_finite(op, ranges) if op.eps >= 0 else ANYTHING
+
+
+def _batch_norm(op: Any, ranges: tuple[Range, ...]) -> Range:
+    """Divided by the root of a variance that is given, and as such at least 0."""
+    positive = op.eps > 0 or (op.eps == 0 and ranges[-1].low > 0)
+    return _if_all_finite(op, ranges) if positive else ANYTHING
+
 
 _TOTAL: dict[str, Rule] = {
     # a quotient of an element of a sum by that sum; NaN only where a whole row is -inf
@@ -467,7 +527,7 @@ _TOTAL: dict[str, Rule] = {
     "erf": lambda op, ranges: Range(-1.0, 1.0),
     "hard_sigmoid": lambda op, ranges: Range(0.0, 1.0),
     "softplus": _softplus,
-    "expm1": lambda op, ranges: _increasing(lambda x: expm1(min(x, 700)), -1.0)(ranges[0]),
+    "expm1": lambda op, ranges: _increasing(_expm1, -1.0)(ranges[0]),
     "reshape": _first,
     "expand": _first,
     "tile": _first,
@@ -476,8 +536,8 @@ _TOTAL: dict[str, Rule] = {
     "gather": _first,
     "gather_elements": _first,
     "gather_nd": _first,
-    "max_pool": _first,
-    **dict.fromkeys(_NORMS, _if_all_finite),
+    **dict.fromkeys(_NORMS, _norm),
+    "batch_norm": _batch_norm,
     # states are bounded by tanh; cells and the rest stay finite, and definitions are long
     **dict.fromkeys(("lstm", "gru", "rnn"), _if_all_finite),
     # weights in [0, 1] of the values

@@ -1,4 +1,4 @@
-"""Which laws may go on: exponential back-off for those that add very much."""
+"""Which laws may go on: exponential back-off for those that add or find very much."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RESERVE = 1 / 2  # of the budget: what laws that flood leave to the others
 
 @dataclass
 class Floods:
-    """Exponential back-off: a law that adds very much waits, twice as long each time.
+    """Exponential back-off: a law that adds or finds very much waits, twice as long each time.
 
-    Its matches are kept (an e-graph gives each only once): they are applied when its time comes,
-    when nothing else is new, or in a later run, as long as the reserve is not touched.  Without a
-    number of e-nodes no law waits.
+    A law that waits is neither applied nor looked for.  The matches that were not applied are kept
+    (an e-graph gives each only once) until its time comes, or nothing else is new, or in a later
+    run, as long as the reserve is not touched.  Without a number of e-nodes no law waits.
     """
 
     laws: frozenset[Law]
@@ -30,20 +30,29 @@ class Floods:
 
     @property
     def waiting(self) -> bool:
-        """Are there matches that were not applied?"""
+        """Are there matches that were not applied, or not looked for?"""
         return not self.laws.isdisjoint(self.held)
 
-    def due(
-        self, found: Iterable[tuple[Law, list[tuple[int, ...]]]], size: int
-    ) -> Iterator[tuple[Law, list[tuple[int, ...]]]]:
-        """The matches to apply in this round, of the laws that do not wait."""
+    def searched(self, laws: Iterable[Law], size: int) -> list[Law]:
+        """The laws of which matches are looked for in the next round."""
         self.round += 1
-        for law, matches in list(found):
-            late = law in self.held and not self._spare(size)
-            if late or self.until.get(law, 0) > self.round:
-                self.held.setdefault(law, []).extend(matches)
-            elif matches or law in self.held:
-                yield law, self.held.pop(law, []) + matches
+        spare = self._spare(size)
+        return [
+            law
+            for law in laws
+            if self.until.get(law, 0) <= self.round and (spare or law not in self.held)
+        ]
+
+    def due(
+        self, found: Iterable[tuple[Law, list[tuple[int, ...]]]]
+    ) -> Iterator[tuple[Law, list[tuple[int, ...]]]]:
+        """The matches to apply in this round: what was held, then what was found."""
+        for law, matches in found:
+            together = self.held.pop(law, []) + matches
+            if together:
+                yield law, together
+            if self.nodes is not None and len(matches) > self.nodes and law not in self.held:
+                self.hold(law, [])
 
     def is_flood(self, added: int) -> bool:
         """Has a law added too much for one round?"""

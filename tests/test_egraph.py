@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from safegraph.derived.norm import Softmax
-from safegraph.egraph import Budget, EGraph, Number, pattern_size, uniform_value
+from safegraph.egraph import Budget, EGraph, Number, uniform_value
+from safegraph.engine import pattern_size
 from safegraph.errors import LawError
 from safegraph.law import Law, any_of, constant, one, table, uniform, variables
 from safegraph.op import TensorType
 from safegraph.ops import Binary, Permute, Repeat, Scalar, Unary
 from safegraph.rules import ALL
+from safegraph.schedule import Floods
 from safegraph.soundness import check_egraph
 from safegraph.value import Value, apply, full, permute, scalar, tensor
 
@@ -206,6 +208,36 @@ def test_a_law_that_floods_does_not_keep_others_from_finishing() -> None:
     start, _ = egraph.add([v.exp(), v + w])
     egraph.run([wider, *steps], Budget(nodes=500, seconds=60))
     (end,) = egraph.add([v.tanh()])
+    assert egraph.same(start, end)
+
+
+def test_a_law_that_finds_very_much_is_not_looked_for_meanwhile() -> None:
+    (law,) = one("a law", x + y, y + x)
+    floods = Floods(frozenset([law]), {}, nodes=10)
+    found: list[tuple[int, ...]] = [(i,) for i in range(11)]
+    assert floods.searched([law], 4) == [law]
+    assert list(floods.due([(law, found)])) == [(law, found)]
+    assert floods.waiting, "there may be more"
+    assert [floods.searched([law], 4) for _ in range(3)] == [[], [law], [law]]
+    assert floods.searched([law], 5) == [], "more than half of the budget is spent"
+    assert list(floods.due([(law, [])])) == []
+    assert not floods.waiting
+
+
+def test_a_law_that_was_not_looked_for_finds_what_came_meanwhile() -> None:
+    (many,) = one("many", (x + y) + z, lambda x, y, z: x + (y + z) if x.dtype == "f64" else None)
+    steps = [one(f"step {i}", Unary(a)(x), Unary(b)(x))[0] for i, (a, b) in enumerate(CHAIN[:2])]
+    (last,) = one("last", Unary("cos")(x), (x + x) + x)
+    u = tensor("u", "f64[n]")
+    leaves = [tensor(f"z{i}", "f32[2 3]") for i in range(40)]
+    egraph = EGraph()
+    start, *sums = egraph.add([u.exp(), *(a + a for a in leaves)])
+    for a in sums[1:]:
+        egraph.union(sums[0], a, "given")
+    egraph.add([(leaves[0] + leaves[0]) + a for a in leaves])
+    report = egraph.run([many, *steps, last], Budget(nodes=500, seconds=60))
+    assert report.stopped == "saturated"
+    (end,) = egraph.add([u + (u + u)])
     assert egraph.same(start, end)
 
 

@@ -364,7 +364,7 @@ def test_random_graphs_keep_their_values(seed: int) -> None:
 
 @pytest.mark.slow
 @given(seeds)
-@settings(max_examples=40)
+@settings(max_examples=300)
 def test_many_random_graphs_keep_their_values(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sample = random_values(rng, int(rng.integers(1, 12)))
