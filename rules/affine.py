@@ -24,9 +24,17 @@ x, y, a, b = variables("x y a b")
 
 
 def number(value: float, like: TensorType | Value) -> Value:
-    """An array of one number, of this type; an infinite one has no algebra: inf * 0 and inf - inf are NaN."""
+    """An array of one number, of this type, which must have one near it.
+
+    Infinite ones have no algebra (inf * 0 and inf - inf are NaN); 0 for a small one loses all.
+    """
     if not isfinite(value):
         raise ShapeError(f"{value} is not finite")
+    if is_float(like.dtype):
+        with np.errstate(over="ignore"):
+            stored = float(to_numpy(like.dtype).type(value))
+        if not isfinite(stored) or (value and not stored):
+            raise ShapeError(f"{like.dtype} has no number near {value}")
     return full(shortest(value, like.dtype), like.shape, like.dtype)
 
 
@@ -88,7 +96,7 @@ def _unless_numbers(name: str, left: Term, right: Term, *facts: Fact) -> Iterato
 OUTWARDS = table("affine",
     one("an op on two numbers is a number",       k(x, y),          computed,
         facts=(uniform(x), uniform(y))),
-    one("a quotient by a number is a product",    x / a,            lambda x, a_is: x * number(1 / a_is, x) if a_is and x.dtype[0] == "f" else None,
+    one("a quotient by a number is a product",    x / a,            lambda x, a_is: x * number(1 / a_is, x) if a_is and is_float(x.dtype) else None,
         facts=uniform(a)),
     one("a difference of a number is a sum",      x - a,            lambda x, a_is: x + number(-a_is, x),
         facts=uniform(a)),
@@ -111,6 +119,7 @@ OUTWARDS = table("affine",
 CONSTANTS = table("affine",
     *_unless_numbers("constants of a sum",        (x + a) + b,      x + (a + b),      constant(a), constant(b)),
     *_unless_numbers("repeated terms of a sum",   (x + r(a)) + r(b), x + r(a + b)),
+    *_unless_numbers("repeated terms around a sum", (r(a) + x) + r(b), x + r(a + b)),
     *_unless_numbers("constants of a product",    (x * a) * b,      x * (a * b),      constant(a), constant(b)),
 )
 

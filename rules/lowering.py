@@ -9,7 +9,7 @@ from safegraph.law import any_of, constant, one, table, variables
 from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Repeat, Select, Stride, Ungroup, Unsqueeze
 from safegraph.rules.einsum import other
-from safegraph.value import Value, apply, permute, reshape, tensor
+from safegraph.value import Value, apply, permute, reshape, tensor, unsqueeze
 
 x, y, z, w, a = variables("x y z w a")
 (b,) = any_of(Binary, "b")
@@ -22,6 +22,7 @@ x, y, z, w, a = variables("x y z w a")
 (n,) = any_of(Linear, "n")
 (t,) = any_of(Stride, "t")
 (g,) = any_of(Ungroup, "g")
+p = Matmul()
 
 
 def _if_same(value: Value, root: TensorType) -> Value | None:
@@ -47,6 +48,14 @@ def plainly(e: Einsum, x: Value, y: Value) -> Value | None:
     return found if Matmul().define(x, y) is e(x, y) else None
 
 
+def with_axes(u: Unsqueeze, x: Value, y: Value, root: TensorType) -> Value | None:
+    """A matmul with new axes before its rows and columns: they may be axes of its operands."""
+    rank = max(x.rank, y.rank)
+    if max(u.axes) >= root.rank - 2 or not {x.rank, y.rank} <= {2, rank}:
+        return None
+    return Matmul()(*(unsqueeze(o, u.axes) if o.rank == rank else o for o in (x, y)))
+
+
 def by_linear(e: Einsum, x: Value, y: Value) -> Value | None:
     """A contraction of the last axis with a matrix, as `Linear`; the matrix in its layout (out, in)."""
     if len(e.right) != 2 or not e.left or e.left[-1] not in e.right or e.left[-1] in e.out:
@@ -62,6 +71,8 @@ def by_pooling(t: Stride, x: Value) -> Value | None:
     steps = t.steps[2:]
     if x.rank != 4 or t.steps[:2] != (1, 1) or x.dtype not in ("f32", "f64", "f16"):
         return None
+    if 0 in x.shape:
+        return None  # there is no window
     one_, none = (1,) * len(steps), (0,) * len(steps)
     return MaxPool(one_, steps, none, none, one_)(x)
 
@@ -100,6 +111,7 @@ LAWS = table("lowering",
     one("a matmul with its operands exchanged",        e(y, x),       lambda e, x, y: plainly(other(e), x, y), like=_EXCHANGED),
     one("a contraction by matmul",                     e(x, y),       matmul),
     one("a contraction by matmul, operands exchanged", e(x, y),       lambda e, x, y: matmul(other(e), y, x)),
+    one("a matmul with new axes in front",             u(p(x, y)),    with_axes, like="x: 2 3 4, y: 2 4 5; x: 2 3 4, y: 4 5; x: 3 4, y: 4 5"),
     one("a contraction by linear",                     e(x, y),       by_linear, facts=constant(y), like="x: 2 3 4, y: 5 4; x: 3 4, y: 4 5"),
     one("a contraction by linear, operands exchanged", e(y, x),       lambda e, x, y: by_linear(other(e), x, y), facts=constant(y), like=_LINEAR),
     one("a linear map with a bias",                    n(x, w) + r(a), lambda x, w, a, root: with_bias(x, w, a, root), like="x: 2 3 4, w: 5 4, a: 1 1 5"),
