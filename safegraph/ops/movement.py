@@ -17,6 +17,7 @@ from safegraph.dims import (
     require_same,
     same,
 )
+from safegraph.dtypes import require_number
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work, axes_of, axis_of
 
@@ -209,7 +210,7 @@ class Stride(Movement):
         return Interleave(self.steps, 0)
 
     def is_identity(self, x: TensorType) -> bool:
-        return all(s == 1 for s in self.steps)
+        return all(s == 1 or d == 1 for s, d in zip(self.steps, x.shape, strict=True))
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Stride:
@@ -227,6 +228,10 @@ class Interleave(Movement):
         _at_least_1("step", *self.steps)
         return tuple((d - 1) * s + 1 for d, s in zip(x, self.steps, strict=True))
 
+    def dtype(self, x: str) -> str:
+        require_number(self.fill, x)
+        return x
+
     def run(self, x: Any) -> Any:
         out = np.full(self.shape(x.shape), self.fill, x.dtype)
         out[tuple(slice(None, None, s) for s in self.steps)] = x
@@ -236,7 +241,7 @@ class Interleave(Movement):
         return Stride(self.steps)
 
     def is_identity(self, x: TensorType) -> bool:
-        return all(s == 1 for s in self.steps)
+        return all(s == 1 or d == 1 for s, d in zip(self.steps, x.shape, strict=True))
 
     @classmethod
     def draw(cls, rng: np.random.Generator, x: tuple[int, ...]) -> Interleave:
@@ -315,6 +320,10 @@ class Pad(Movement):
         if any(at_least(n, 0) is False for n in (*self.before, *self.after)):
             raise ShapeError(f"cannot pad by {self.before} and {self.after}: use slice to cut")
         return tuple(a + d + b for a, d, b in zip(self.before, x, self.after, strict=True))
+
+    def dtype(self, x: str) -> str:
+        require_number(self.fill, x)
+        return x
 
     def run(self, x: Any) -> Any:
         out = np.full(self.shape(x.shape), self.fill, x.dtype)
