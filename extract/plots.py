@@ -134,6 +134,11 @@ def plot(
 
     `at` gives the other free sizes.  Gives back matplotlib's axes.
     """
+    sizes = sorted({name for cost in costs for name in cost.names})
+    if size not in sizes:
+        raise BindingError(
+            f"no cost has a free size {size!r}; there are {', '.join(sizes) or 'none'}"
+        )
     try:
         import matplotlib.pyplot as plt
     except ImportError:

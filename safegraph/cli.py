@@ -20,6 +20,8 @@ from safegraph import __version__
 from safegraph.errors import SafeGraphError
 
 if TYPE_CHECKING:
+    from safegraph.batch import Verdict as BatchVerdict
+    from safegraph.batch import Verification
     from safegraph.compare import Verdict
     from safegraph.dag import SafeDAG
 
@@ -38,7 +40,9 @@ class _Size(click.ParamType):
         return name, int(number)
 
 
-_bind = click.option("--bind", multiple=True, type=_Size(), help="A free size: --bind batch=8.")
+_bind = click.option(
+    "--bind", multiple=True, type=_Size(), help="The value of a free size: --bind batch=8."
+)
 _input = click.option(
     "--input",
     "inputs",
@@ -100,9 +104,11 @@ def inspect(model: Path, text: bool, inputs: Sequence[str]) -> None:
 @click.argument("model", type=MODEL)
 @_bind
 @_json
-@click.option("--by", type=click.Choice(["op", "kind", "scope"]), help="And where it is spent.")
+@click.option("--by", type=click.Choice(["op", "kind", "scope"]), help="Also where it is spent.")
 @click.option("--allow-unknown", is_flag=True, help="Leave unknown ops out, and list them.")
-@click.option("--convention", help="Also count as torch, xla, onnx-tool or fvcore does.")
+@click.option(
+    "--convention", metavar="TOOL", help="Also count as torch, xla, onnx-tool or fvcore does."
+)
 @_input
 def cost(
     model: Path,
@@ -152,8 +158,12 @@ def cost(
 @click.option("--rtol", default=1e-3, show_default=True, type=float, help="Most max|a-b|/max|b|.")
 @click.option("--seed", default=0, show_default=True, type=int, help="Of the random inputs.")
 @click.option("--prove", is_flag=True, help="Then prove it by laws, for all inputs and sizes.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time for the proof.")
-@click.option("--nodes", type=click.IntRange(1), help="Terms that the proof may hold.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Time for the proof; 20 if not given.",
+)
+@click.option("--nodes", type=click.IntRange(1), help="Terms that it may hold; 50,000.")
 @_laws
 @_json
 @_input
@@ -171,15 +181,21 @@ def check(
     as_json: bool,
     inputs: Sequence[str],
 ) -> None:
-    """Do two models compute the same?  Compared on random inputs; exit code 1 if they do not.
+    """Do two models compute the same?
+
+    Compared on random inputs; exit code 1 if they do not.
 
     With --prove the answer is "proved equal", with the laws that prove it; "numerically equal",
     where no proof was found; or "not equal", with an element of an output that shows it.
     """
     from safegraph import verbs
 
+    typed = [path for path in (a, b) if verbs.takes_inputs(path)] or [a]
+    first, second = (_load(path, inputs if path in typed else ()) for path in (a, b))
+    if prove:
+        _wait("comparing and proving")
     verdict = verbs.check(
-        _load(a, inputs), _load(b, inputs), sizes=dict(bind), trials=trials, rtol=rtol, seed=seed,
+        first, second, sizes=dict(bind), trials=trials, rtol=rtol, seed=seed,
         prove=prove, seconds=seconds, nodes=nodes, laws=own_laws or (),
     )  # fmt: skip
     click.echo(json.dumps(_verdict(verdict), indent=2) if as_json else str(verdict))
@@ -190,7 +206,7 @@ def check(
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def laws(context: click.Context) -> None:
-    """The laws that `optimize` uses; and tests and proofs for laws of your own."""
+    """List the laws in use; test and prove your own."""
     if context.invoked_subcommand is None:
         context.invoke(laws_list)
 
@@ -199,7 +215,7 @@ def laws(context: click.Context) -> None:
 @click.option("--family", help="Only those of one family, such as movement.")
 @_json
 def laws_list(family: str | None = None, as_json: bool = False) -> None:
-    """All laws of SafeGraph: family, grade, name, left -> right.
+    """All laws: family, grade, name, left -> right.
 
     A side that a function builds is shown as `...`.  Grades: exact (the same bits), real (rounding
     may differ), finite (for finite values), approx (never on by default).
@@ -222,9 +238,18 @@ def laws_list(family: str | None = None, as_json: bool = False) -> None:
     "--cases", default=200, show_default=True, type=click.IntRange(1), help="For each law."
 )
 @click.option("--seed", default=0, show_default=True, type=int, help="Of the random cases.")
+@click.option(
+    "--seconds",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Time for each law.",
+)
 @_json
-def laws_check(file: Path, cases: int, seed: int, as_json: bool) -> None:
-    """Are the laws in a Python file true?  Exit code 1 if one is not, or could not be tested.
+def laws_check(file: Path, cases: int, seed: int, seconds: float, as_json: bool) -> None:
+    """Are the laws in a Python file true?
+
+    Exit code 1 if one is not, or could not be tested.
 
     FILE is executed.  Its laws are those that it binds to names, alone or in tuples and lists.
     Each is compared on random operands on which it applies, and proved for all sizes where that is
@@ -232,7 +257,7 @@ def laws_check(file: Path, cases: int, seed: int, as_json: bool) -> None:
     """
     from safegraph.laws import check
 
-    found = check(file, cases, seed=seed)
+    found = check(file, cases, seed=seed, seconds=seconds)
     if as_json:
         click.echo(json.dumps([report.data() for report in found], indent=2))
     else:
@@ -250,7 +275,10 @@ def laws_check(file: Path, cases: int, seed: int, as_json: bool) -> None:
 @click.argument("to", type=MODEL)
 @_input
 def convert(source: Path, to: Path, inputs: Sequence[str]) -> None:
-    """Write a model in another format, told by the suffix of the new file."""
+    """Write a model in another format.
+
+    The suffix of the new file tells which.
+    """
     from safegraph import verbs
 
     _may_write(to, source)
@@ -262,11 +290,21 @@ def convert(source: Path, to: Path, inputs: Sequence[str]) -> None:
 @cli.command()
 @click.argument("model", type=MODEL)
 @click.option("-o", "--output", required=True, type=MODEL, help="Where the result is written.")
-@click.option("--target", default="onnxruntime", show_default=True, help="What will run it.")
+@click.option(
+    "--target",
+    default="onnxruntime",
+    show_default=True,
+    metavar="RUNTIME",
+    help="What will run it: onnxruntime or torch.",
+)
 @_bind
 @_json
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time for the search.")
-@click.option("--nodes", type=click.IntRange(1), help="Terms that the search may hold.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Time for the search; 20 if not given.",
+)
+@click.option("--nodes", type=click.IntRange(1), help="Terms that it may hold; 100,000.")
 @_laws
 @click.option("--explain", is_flag=True, help="Print the laws that lead to the result, in order.")
 @_input
@@ -282,7 +320,10 @@ def optimize(
     explain: bool,
     inputs: Sequence[str],
 ) -> None:
-    """Find the cheapest equal model for a target, check it, and write it."""
+    """Find the cheapest equal model for a target.
+
+    It is compared with the original on random inputs, and then written.
+    """
     from safegraph import verbs
 
     _may_write(output, model)
@@ -295,10 +336,13 @@ def optimize(
         choose = f"--bind {next(iter(taken))}=... to choose"
         click.echo(f"sizes that were not given are taken as: {listed}  ({choose})")
     limits = {k: v for k, v in {"seconds": seconds, "nodes": nodes}.items() if v is not None}
+    _wait("searching")
     found = verbs.optimize(dag, target, sizes, laws=own_laws or (), explain=explain, **limits)
     verdict = verbs.check(dag, found.dag)
     if not verdict:
-        raise SafeGraphError(f"nothing was written, because the result differs: {verdict}")
+        reason = verdict.reason and f"the check of the result failed: {verdict.reason}"
+        why = reason or f"the result differs: {verdict}"
+        raise SafeGraphError(f"nothing was written, because {why}")
     before, after = _figures(dag, sizes, found.before), _figures(found.dag, sizes, found.after)
     changed = _terms(dag) != _terms(found.dag)
     # one program has one time: two measurements of it would only show the noise
@@ -360,23 +404,12 @@ def unbatch(
     model: Path, output: Path, axes: Sequence[tuple[str, int | None]], inputs: Sequence[str]
 ) -> None:
     """Take the batch out of a model: the same for one sample; exit code 1 if samples interact."""
-    from safegraph import verbs
     from safegraph.batch import unbatch as taken
 
     _may_write(output, model)
     dag = _load(model, inputs)
     verdict = taken(dag, _batch_axes(dag, axes))
-    found = verdict.dag
-    checked = verdict.verify((2,))
-    if not checked:
-        raise SafeGraphError(f"nothing was written: {checked}")
-    verbs.save(found, output)
-    for t in found.inputs:
-        click.echo(f"  input   {t.name}: {t.type}")
-    for name, value in found.outputs.items():
-        click.echo(f"  output  {name}: {found.types[value]} ({verdict.outputs[name]})")
-    click.echo(str(checked))
-    click.echo(f"{output} written ({_count(len(found), 'op')})")
+    _save_verified(verdict.dag, output, verdict, [verdict.verify((2,))])
 
 
 @cli.command()
@@ -400,16 +433,27 @@ def rebatch(
     dag = _load(model, inputs)
     places = _batch_axes(dag, axes)
     found = verbs.rebatch(dag, name, places)
+    verdict = taken(dag, places)
     # of the file itself, for its batch, and of the result for another
-    for checked in (taken(dag, places).verify((2,)), taken(found, places).verify((3,))):
-        if not checked:
-            raise SafeGraphError(f"nothing was written: {checked}")
+    checks = [verdict.verify((2,)), taken(found, places).verify((3,))]
+    _save_verified(found, output, verdict, checks)
+
+
+def _save_verified(
+    found: SafeDAG, output: Path, verdict: BatchVerdict, checks: Sequence[Verification]
+) -> None:
+    """Write what was verified, and say where its batch is or was."""
+    from safegraph import verbs
+
+    failed = next((check for check in checks if not check), None)
+    if failed is not None:
+        raise SafeGraphError(f"nothing was written: {failed}")
     verbs.save(found, output)
     for t in found.inputs:
         click.echo(f"  input   {t.name}: {t.type}")
-    for out, value in found.outputs.items():
-        click.echo(f"  output  {out}: {found.types[value]}")
-    click.echo(str(checked))
+    for name, value in found.outputs.items():
+        click.echo(f"  output  {name}: {found.types[value]} ({verdict.outputs[name]})")
+    click.echo(str(checks[-1]))
     click.echo(f"{output} written ({_count(len(found), 'op')})")
 
 
@@ -472,6 +516,12 @@ def _may_write(output: Path, source: Path) -> None:
     verbs.output_format(output)
     if output.exists() and source.exists() and output.samefile(source):
         raise OutputError(f"{output} is the input itself: give the result another name")
+
+
+def _wait(what: str) -> None:
+    """Tell a person that it goes on for a while; scripts and files do not see it."""
+    if sys.stderr.isatty():
+        click.echo(f"{what} ... (--seconds limits it)", err=True)
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

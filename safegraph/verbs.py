@@ -6,6 +6,7 @@ first used.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,13 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from safegraph.errors import BindingError, FormatError, OutputError, UnsupportedError
+from safegraph.errors import (
+    BindingError,
+    FormatError,
+    OutputError,
+    SafeGraphError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +47,11 @@ SUFFIXES = {
 SUPPORTED = ("ONNX", "TorchScript", "SafeGraph")
 _SUPPORTED = ", ".join(SUPPORTED)
 _WEIGHTS = "holds weights, no graph: save torch.jit.trace of the model"
+_INSTEAD = {
+    "torch.export": "write the program with torch.onnx.export, or the model with torch.jit.trace",
+    "LiteRT": "export the model as ONNX where it was made",
+}
+"""What to do about a format that cannot be read or written."""
 
 
 # -- formats --------------------------------------------------------------------------------------
@@ -94,7 +106,8 @@ def load(path: str | Path, inputs: Any = None) -> SafeDAG:
 
     `inputs` are types of the inputs (`["f32[batch 3 224 224]"]`) for TorchScript, which does not
     always record them.  Raises FormatError for a file that is missing or not what its name says,
-    and UnsupportedError for a format that SafeGraph knows of but does not read.
+    UnsupportedError for a format that SafeGraph knows of but does not read, and BindingError for
+    `inputs` of a file that records them.
     """
     path = Path(path)
     found = content_format(path)
@@ -105,7 +118,13 @@ def load(path: str | Path, inputs: Any = None) -> SafeDAG:
     if kind is None:
         raise FormatError(f"{path} is in no known format; there are {_known_suffixes()}")
     if kind not in SUPPORTED:
-        raise UnsupportedError(f"{path}: {kind} files cannot be read; there are {_SUPPORTED}")
+        raise UnsupportedError(
+            f"{path}: {kind} files cannot be read, only {_SUPPORTED}: {_INSTEAD[kind]}"
+        )
+    if inputs is not None and kind != "TorchScript":
+        raise BindingError(
+            f"{path}: types of inputs are given to TorchScript files only; {kind} files have them"
+        )
     if kind == "ONNX":
         return from_onnx(path)
     if found is None:  # the others are archives
@@ -115,6 +134,12 @@ def load(path: str | Path, inputs: Any = None) -> SafeDAG:
     from safegraph.dag import SafeDAG
 
     return SafeDAG.load(path)
+
+
+def takes_inputs(path: str | Path) -> bool:
+    """Is it a file whose inputs have no types of their own?"""
+    path = Path(path)
+    return (SUFFIXES.get(path.suffix.lower()) or content_format(path)) == "TorchScript"
 
 
 def save(dag: SafeDAG, path: str | Path) -> None:
@@ -143,11 +168,13 @@ def output_format(path: str | Path) -> str:
             f"{path}: the suffix {suffix} is no format; there are {_known_suffixes()}"
         )
     if kind not in SUPPORTED:
-        raise UnsupportedError(f"{path}: {kind} files cannot be written; there are {_SUPPORTED}")
+        raise UnsupportedError(f"{path}: {kind} files cannot be written, only {_SUPPORTED}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file in it")
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: no files may be made in {path.parent}")
     return kind
 
 
@@ -307,10 +334,12 @@ def race(
     seconds: float = 5.0,
     runs: int = 30,
 ) -> list[float] | None:
-    """Seconds of one run of each graph in the target's runtime; None where that is not installed.
+    """Seconds of one run of each graph in the target's runtime.
 
     Medians of runs in turn, so that what else the machine does falls on all graphs alike: `runs` of
-    each, fewer when `seconds` are over (at least 3).
+    each, fewer when `seconds` are over (at least 3).  None where the runtime is not installed, or
+    cannot run the first graph.  The others are to be equal to it: raises OutputError where the
+    runtime cannot run one of them, or computes other floats.
     """
     from safegraph.compare import random_inputs
 
@@ -319,12 +348,24 @@ def race(
         return None
     start = _onnxruntime if runtime == "onnxruntime" else _torch
     with tempfile.TemporaryDirectory() as folder:
-        runners = [
-            start(dag, random_inputs(dag, complete(dag, sizes)), Path(folder) / f"{i}")
-            for i, dag in enumerate(dags)
-        ]
-        for run in runners:  # the first run allocates
-            run()
+        runners: list[Callable[[], Sequence[Any]]] = []
+        expected: Sequence[Any] = ()
+        drawn = random_inputs(dags[0], complete(dags[0], sizes)).values()
+        for i, dag in enumerate(dags):
+            given = dict(zip((t.name for t in dag.inputs), drawn, strict=True))
+            try:
+                run = start(dag, given, Path(folder) / f"{i}")
+                computed = run()  # the first run allocates
+            except SafeGraphError:
+                raise
+            except Exception as error:  # the runtimes have no class of errors in common
+                if not i:
+                    return None
+                raise OutputError(f"{runtime} cannot run the result: {error}") from error
+            expected = expected or computed
+            if not all(map(_close, computed, expected)):
+                raise OutputError(f"{runtime} computes something else of the result")
+            runners.append(run)
         times: list[list[float]] = [[] for _ in runners]
         end = perf_counter() + seconds
         while len(times[0]) < 3 or (len(times[0]) < runs and perf_counter() < end):
@@ -335,13 +376,30 @@ def race(
     return [median(seen) for seen in times]
 
 
+def _close(a: Any, b: Any) -> bool:
+    """Could two results differ by rounding alone?  Told of floats: one ulp may turn an index."""
+    import numpy as np
+
+    x, y = np.asarray(a), np.asarray(b)
+    if x.shape != y.shape or x.dtype.kind != "f":
+        return x.shape == y.shape
+    both = np.isfinite(x) & np.isfinite(y)
+    if not both.any():
+        return True
+    x, y = x[both].astype(np.float64), y[both].astype(np.float64)
+    return bool(np.abs(x - y).max() <= _ROUNDING * np.abs(y).max())
+
+
+_ROUNDING = 0.05  # parts of the largest value: an operand in the wrong place shows, f16 does not
+
+
 def _onnxruntime(dag: SafeDAG, inputs: Mapping[str, np.ndarray], stem: Path) -> Callable[[], Any]:
     import onnxruntime
 
     path = stem.with_suffix(".onnx")
     to_onnx(dag, path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is said once, by the error
     # threads of one session that wait actively would slow the other one down
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -357,6 +415,7 @@ def _torch(dag: SafeDAG, inputs: Mapping[str, np.ndarray], stem: Path) -> Callab
 
     def run() -> Any:
         with torch.inference_mode():
-            return module(*given)
+            found = module(*given)
+        return found if isinstance(found, tuple) else (found,)
 
     return run

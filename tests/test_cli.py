@@ -401,6 +401,19 @@ def test_wrong_usage(
     assert os.listdir(tmp_path) == [model.name]
 
 
+def test_help_says_the_limits_and_the_targets(safegraph: Callable[..., Done]):
+    from safegraph.equivalence.graphs import BUDGET
+    from safegraph.extract.optimize import DEFAULT_BUDGET
+    from safegraph.extract.targets import TARGETS
+
+    for command, budget in (("optimize", DEFAULT_BUDGET), ("check", BUDGET)):
+        text = " ".join(safegraph(command, "--help").out.split())
+        assert f"{budget.seconds:g} if not given" in text
+        assert f"{budget.nodes:,}." in text
+    text = " ".join(safegraph("optimize", "--help").out.split())
+    assert all(name in text for name in TARGETS)
+
+
 def test_other_input_shapes_are_told(model: Path, tmp_path: Path, safegraph: Callable[..., Done]):
     other = tmp_path / "other.safegraph"
     verbs.save(SafeDAG.from_values({"y": tensor("x", "f32[batch 32]").exp()}), other)

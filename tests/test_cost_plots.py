@@ -84,6 +84,11 @@ def test_plots_need_matplotlib_and_say_so(monkeypatch: pytest.MonkeyPatch):
         in_order().plot("n")
 
 
+def test_a_plot_over_a_size_that_no_cost_has_is_refused():
+    with pytest.raises(BindingError, match="no cost has a free size 'm'; there are n"):
+        in_order().plot("m", low_rank(48))
+
+
 def test_a_plot_has_a_line_for_each_model_and_one_where_they_cross():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

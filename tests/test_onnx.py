@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from safegraph import dims
 from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived import Conv, Reshape
 from safegraph.derived.base import Derived
+from safegraph.derived.einsum import einsum
 from safegraph.dtypes import to_numpy
 from safegraph.errors import FormatError, OutputError, ShapeError, UnsupportedError
 from safegraph.frontends.onnx import from_onnx, to_onnx
@@ -492,6 +494,27 @@ def test_free_sizes_are_computed_at_run_time(sizes: tuple[int, int]) -> None:
         assert differs([got], [want], 1e-5, 1e-5) == "", name
     shapes = [n for n in model.graph.node if n.op_type == "Shape"]
     assert len(shapes) == 2  # batch and h, once each
+
+
+@pytest.mark.parametrize("rows", ["a", "ab"])
+@pytest.mark.parametrize("batch", ["", "z"])
+def test_contractions_are_written_in_every_order_of_axes(batch: str, rows: str) -> None:
+    sizes = {"z": 2, "a": 3, "b": 4, "c": 5, "d": 6}
+    rng = np.random.default_rng(0)
+    orders = list(
+        product(
+            map("".join, permutations(f"{batch}{rows}c")),
+            map("".join, permutations(f"{batch}cd")),
+            map("".join, permutations(f"{batch}{rows}d")),
+        )
+    )
+    for left, right, out in orders[:: 1 if len(orders) <= 150 else 23]:
+        equation = f"{left},{right}->{out}"
+        arrays = [rng.standard_normal([sizes[i] for i in s], np.float32) for s in (left, right)]
+        x, y = (tensor(n, TensorType("f32", a.shape)) for n, a in zip("xy", arrays, strict=True))
+        dag = SafeDAG.from_values({"out": einsum(equation, x, y)})
+        (got,) = run(to_onnx(dag), dict(zip("xy", arrays, strict=True)))
+        assert error(got, np.einsum(equation, *arrays)) <= 1e-5, equation
 
 
 def test_broadcasts_and_reductions_are_not_spelled_out() -> None:

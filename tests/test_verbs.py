@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,7 +240,25 @@ def test_the_formats_round_trip(name: str, tmp_path: Path):
     path = tmp_path / name
     verbs.save(affine(), path)
     assert os.listdir(tmp_path) == [name]
-    assert check(verbs.load(path, ["f32[batch 3]"]), affine())
+    types = ["f32[batch 3]"]
+    assert verbs.takes_inputs(path) == (name == "m.pt")
+    assert check(verbs.load(path, types if name == "m.pt" else None), affine())
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.safegraph"])
+def test_types_of_inputs_are_refused_where_the_file_has_them(name: str, tmp_path: Path):
+    verbs.save(affine(), tmp_path / name)
+    with pytest.raises(BindingError, match="TorchScript files only"):
+        verbs.load(tmp_path / name, ["f32[1 3]"])
+
+
+def test_a_folder_that_takes_no_files_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the superuser may write anywhere
+    for name in ("m.onnx", "m.pt", "m.safegraph"):
+        with pytest.raises(OutputError, match="no files may be made"):
+            verbs.output_format(tmp_path / name)
 
 
 # -- time -----------------------------------------------------------------------------------------
@@ -247,10 +266,31 @@ def test_the_formats_round_trip(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("target", ["onnxruntime", "torch"])
 def test_runs_are_timed_in_the_runtime(target: str):
-    found = verbs.race([affine(), affine(3.0)], target, {"batch": 2}, seconds=0.1)
+    found = verbs.race([affine(), affine().expand()], target, {"batch": 2}, seconds=0.1)
     assert found is not None
     assert len(found) == 2
     assert min(found) > 0
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "torch"])
+def test_what_the_runtime_computes_must_be_the_same(target: str):
+    with pytest.raises(OutputError, match="computes something else"):
+        verbs.race([affine(), affine(3.0)], target, {"batch": 2}, seconds=0.1)
+
+
+def test_what_the_runtime_cannot_run_is_not_timed_and_no_result(monkeypatch: pytest.MonkeyPatch):
+    start = verbs._onnxruntime
+
+    def without_exp(dag: SafeDAG, *given: Any) -> Any:
+        if any(node.op.name == "unary" for node in dag):
+            raise RuntimeError("no kernel for Exp")
+        return start(dag, *given)
+
+    monkeypatch.setattr(verbs, "_onnxruntime", without_exp)
+    runs, fails = affine(), dag_of((tensor("x", "f32[batch 3]") * 2.0 + 1.0).exp())
+    assert verbs.race([fails, runs], "onnxruntime", {"batch": 2}) is None
+    with pytest.raises(OutputError, match=r"cannot run the result: no kernel for Exp"):
+        verbs.race([runs, fails], "onnxruntime", {"batch": 2})
 
 
 def test_a_target_without_a_runtime_is_not_timed():

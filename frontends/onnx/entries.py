@@ -69,7 +69,7 @@ def reduce_as(n: Call, x: Value, kind: str) -> Value:
     axes = n.reduction_axes(x.rank)
     if kind not in ("sum", "prod", "any", "all") and any(x.shape[a] == 0 for a in axes):
         raise Unsayable  # the maximum of nothing
-    return v.reduce(x, axes, kind, keep=bool(n.attribute("keepdims", 1)))
+    return v.reduce(x, axes, kind, keep=bool(n.attribute("keepdims", 1)), as_written=True)
 
 
 def square(x: Value) -> Value:

@@ -17,6 +17,7 @@ import numpy as np
 from safegraph import dims
 from safegraph.dims import Dim, Size
 from safegraph.dtypes import is_float, is_integer, to_numpy
+from safegraph.errors import ShapeError
 
 if TYPE_CHECKING:
     from safegraph.frontends.onnx.call import Call
@@ -250,7 +251,10 @@ def _reshape(call: Call, x: Known, *_: Known) -> Known:
         raise Undecided
     if not call.attribute("allowzero", 0):
         to = tuple(x.values.shape[i] if d == 0 else d for i, d in enumerate(to))
-    return Known(x.values.reshape(tuple(map(int, to))), x.dtype)
+    try:
+        return Known(x.values.reshape(tuple(map(int, to))), x.dtype)
+    except ValueError:
+        raise ShapeError(f"{x.values.size} elements are no tensor of shape {list(to)}") from None
 
 
 def _expand(call: Call, x: Known, to: Known) -> Known:

@@ -137,7 +137,8 @@ def _log_sum_exp(n: Call, x: Value, *_: Any) -> Value:
     top = v.reduce(x, axes, "max")
     # an infinite maximum is not subtracted: inf - inf is no number
     top = v.select(apply(IsInf(), top), v.full(0, top.shape, x.dtype), top)
-    total = v.reduce(v.unary("exp", x - v.expand(top, x.shape)), axes, "sum")
+    powers = v.unary("exp", x - v.expand(top, x.shape))
+    total = v.reduce(powers, axes, "sum", as_written=True)
     found = v.unary("log", total) + top
     return found if n.attribute("keepdims", 1) else v.squeeze(found, axes)
 

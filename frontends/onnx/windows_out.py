@@ -40,8 +40,10 @@ def _einsum(w: Writer, slot: Slot, op: Einsum, x: Slot, y: Slot) -> ir.Value | N
         left, right = op.left[lead:], op.right[lead:]
         if not lead and right == form.summed and left == form.rows + form.summed:
             return w("MatMul", x, y)
-        if len(form.columns) == 1 and len(form.rows) >= 1 and (not lead or len(form.rows) == 1):
-            swapped = len(form.rows) == 1 and left == form.summed + form.rows
+        swapped = len(form.rows) == 1 and left == form.summed + form.rows
+        # MatMul permutes nothing: rows stand in the order of the result, or are one and swapped
+        fits = swapped or (form.rows and left == form.rows + form.summed)
+        if fits and len(form.columns) == 1 and (not lead or len(form.rows) == 1):
             a = _swap(w, x) if swapped else x
             b = _swap(w, y) if right == form.columns + form.summed else y
             return w("MatMul", a, b)

@@ -55,21 +55,25 @@ def _axes(x: Value, dim: Any) -> tuple[int, ...]:
     return tuple(range(x.rank)) if dim is None or dim == [] else axes_of(as_list(dim), x.rank)
 
 
+def _reduced(x: Value, axes: Sequence[int], kind: str, keep: bool) -> Value:
+    return v.reduce(x, axes, kind, keep=keep, as_written=True)
+
+
 def _sum(kind: str) -> Callable[..., Value]:
     def row(x: Value, *, dim: Any = None, keepdim: bool = False, dtype: int | None = None) -> Value:
         wide = "i64" if is_integer(x.dtype) or x.dtype == "bool" else x.dtype
-        return v.reduce(v.cast(x, asked(dtype, wide)), _axes(x, dim), kind, keep=keepdim)
+        return _reduced(v.cast(x, asked(dtype, wide)), _axes(x, dim), kind, keepdim)
 
     return row
 
 
 def _mean(x: Value, *, dim: Any = None, keepdim: bool = False, dtype: int | None = None) -> Value:
-    return v.reduce(as_asked(x, dtype), _axes(x, dim), "mean", keep=keepdim)
+    return _reduced(as_asked(x, dtype), _axes(x, dim), "mean", keepdim)
 
 
 def _extreme(kind: str) -> Callable[..., Any]:
     def row(x: Value, other: Value | None = None, *, dim: Any = None, keepdim: bool = False) -> Any:
-        return v.reduce(x, _axes(x, dim), kind, keep=keepdim)
+        return _reduced(x, _axes(x, dim), kind, keepdim)
 
     return row
 
@@ -78,7 +82,7 @@ def _extreme_at(kind: str) -> Callable[..., Any]:
     def row(x: Value, dim: int, keepdim: bool) -> list[Value]:
         axis = axis_of(dim, x.rank)
         return [
-            v.reduce(x, [axis], kind, keep=keepdim),
+            _reduced(x, [axis], kind, keepdim),
             apply(ArgMax(axis, keepdim, kind == "min"), x),
         ]
 
@@ -87,7 +91,7 @@ def _extreme_at(kind: str) -> Callable[..., Any]:
 
 def _truth_of(kind: str) -> Callable[..., Value]:
     def row(x: Value, *, dim: Any = None, keepdim: bool = False) -> Value:
-        return v.reduce(truth(x), _axes(x, dim), kind, keep=keepdim)
+        return _reduced(truth(x), _axes(x, dim), kind, keepdim)
 
     return row
 
@@ -111,15 +115,15 @@ def _variance(root: bool) -> Callable[..., Value]:
         keepdim: bool = False,
     ) -> Value:
         axes = _axes(x, dim)
-        centred = binary("subtract", x, v.reduce(x, axes, "mean"))
+        centred = binary("subtract", x, _reduced(x, axes, "mean", True))
         number = product(x.shape[a] for a in axes)
         less = (1 if unbiased else 0) if correction is None else int(correction)
         square = binary("multiply", centred, centred)
         if less:
-            found = v.reduce(square, axes, "sum", keep=keepdim)
+            found = _reduced(square, axes, "sum", keepdim)
             found = binary("divide", found, as_type(number - less, x.dtype))
         else:
-            found = v.reduce(square, axes, "mean", keep=keepdim)
+            found = _reduced(square, axes, "mean", keepdim)
         return apply(Sqrt(), found) if root else found
 
     return row
@@ -130,10 +134,10 @@ def _norm(
 ) -> Any:
     x, axes = as_asked(x, dtype), _axes(x, dim)
     if order in (None, 2):
-        return apply(Sqrt(), v.reduce(binary("multiply", x, x), axes, "sum", keep=keepdim))
+        return apply(Sqrt(), _reduced(binary("multiply", x, x), axes, "sum", keepdim))
     if order in (1, math.inf, -math.inf):
         kind = {1: "sum", math.inf: "max", -math.inf: "min"}[order]
-        return v.reduce(apply(Abs(), x), axes, kind, keep=keepdim)
+        return _reduced(apply(Abs(), x), axes, kind, keepdim)
     return NotImplemented
 
 
