@@ -254,7 +254,7 @@ _MINOR: Sample = lambda y, b, n: y.unflatten(0, (-1, n))[:, b]  # noqa: E731
 # What an exporter does not write for a free batch: it refuses, or takes the example's size.
 _ONNX = ("onnx", "onnx-dynamo")
 _DYNAMO = ("onnx-dynamo",)
-_FLAT = ("onnx",)  # writes places of the flattened tensor, where -1 is the sample before
+_FLAT = ("onnx",)  # writes places in all samples' rows: one that may be -1 is the sample before
 
 # fmt: off
 ELIMINATED = (
@@ -343,6 +343,10 @@ ELIMINATED = (
          lambda x, y: x[torch.arange(x.shape[0]), y], without=_FLAT),
     case("tokens of each, by arange over two axes", "f32[batch 5 4], i64[batch 2]",
          lambda x, y: x[torch.arange(x.shape[0])[:, None], y], without=_FLAT),
+    case("the largest token of each, by arange", "f32[batch 5 4], i64[batch 5]",
+         lambda x, y: x[torch.arange(x.shape[0]), y.argmax(1)]),
+    case("the last token of each that is not 0, by arange", "f32[batch 5 4], i64[batch 5]",
+         lambda x, y: x[torch.arange(x.shape[0]), (y.ne(0).sum(1) - 1).clamp(min=0)]),
     case("gathered along time", "f32[batch 5], i64[batch 2]", lambda x, y: x.gather(1, y)),
     case("channels picked by a constant", "f32[batch 5]", lambda x: x[:, [0, 3, 3]] + x[:, 1:4]),
     case("scattered along time", "f32[batch 5], i64[batch 2]",

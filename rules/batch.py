@@ -38,14 +38,14 @@ def push(op: Op, types: Types, places: Places, size: Dim) -> Pushed | None:
     found = row.push(op, types, places, size)
     if found is None:
         return None
-    for need, type_ in zip(found.needs, types, strict=True):
+    for i, (need, type_) in enumerate(zip(found.needs, types, strict=True)):
         if isinstance(need, Place) and not _fits(need, type_, size):
-            raise Mixed(f"an operand has no batch along its axis {need.axis}", need.axis)
+            raise Mixed("an operand has no batch there", need.axis, operand=i)
         if isinstance(need, Counting) and not 0 <= need.axis < type_.rank:
             raise Mixed("it picks one sample for all by number")
     out = op.type(*types)
     if not all(_fits(place, out, size) for place in found.places):
-        raise Mixed("it repeats the batch", found.places[0].axis)
+        raise Mixed("it repeats the batch")
     return found
 
 

@@ -138,11 +138,11 @@ def along(roles: Axes, special: Special | None = None, make: Make | None = None)
             agreed(places, [n if isinstance(n, Place) else None for n in found.needs])
             return found
         if place.axis in acts:
-            raise Mixed(f"{roles.what} (axis {place.axis} of its operand)", place.axis)
+            raise Mixed(roles.what, place.axis)
         needs = agreed(places, wanted)
         for t in types[1:] if roles.together else ():
             if t.shape[place.axis] != types[0].shape[place.axis]:
-                raise Mixed(f"it leaves samples out (axis {place.axis})", place.axis)
+                raise Mixed("it leaves samples out", place.axis)
         new = place.at(kept_axis(op, types, place.axis))
         small = op
         if place.whole:
@@ -179,8 +179,9 @@ def slice_blocks(op: Slice, types: Types, place: Place, size: Dim) -> Pushed | N
     if start == 0 and stop == types[0].shape[axis]:
         return None
     first, last = divide(start, block), divide(stop, block)
-    if first is None or last is None:
-        raise Mixed(f"it picks samples (a slice of axis {axis})", axis)
+    if first is None or last is None or (first == last and isinstance(size, int)):
+        # nothing of a batch that is a number is what a roll leaves over: x[1:] of one sample
+        raise Mixed("it picks samples", axis)
     starts, stops = list(op.starts), list(op.stops)
     starts[axis], stops[axis] = first * place.inner, last * place.inner
     new, small = Place(axis, last - first, place.inner), Slice(tuple(starts), tuple(stops))
@@ -193,7 +194,7 @@ def stride_inner(op: Stride, types: Types, place: Place, size: Dim) -> Pushed | 
     if op.steps[place.axis] == 1:
         return None
     if inner is None:
-        raise Mixed(f"it picks samples (a stride of axis {place.axis})", place.axis)
+        raise Mixed("it picks samples", place.axis)
     new = Place(place.axis, place.outer, inner)
     return Pushed((place,), (new,), lambda x: dropped(apply(op, present(x, place)), new))
 
@@ -204,8 +205,9 @@ def pad_blocks(op: Pad, types: Types, place: Place, size: Dim) -> Pushed | None:
     if op.before[axis] == 0 and op.after[axis] == 0:
         return None
     first, last = divide(op.before[axis], block), divide(op.after[axis], block)
-    if first is None or last is None:
-        raise Mixed(f"it adds samples (a border of axis {axis})", axis)
+    if first is None or last is None or isinstance(size, int):
+        # a border as large as a batch that is a number is meant for other batches, too
+        raise Mixed("it adds samples", axis)
     before, after = list(op.before), list(op.after)
     before[axis], after[axis] = first * place.inner, last * place.inner
     new = Place(axis, place.outer + first + last, place.inner)
@@ -221,7 +223,7 @@ def concat_blocks(op: Concat, types: Types, place: Place, size: Dim) -> Pushed |
     counts = [divide(t.shape[axis], size * place.inner) for t in types]
     needs = tuple(None if n is None else Place(axis, n, place.inner) for n in counts)
     if any(n is None for n in counts):
-        raise Mixed(f"it joins samples with others (along axis {axis})", axis)
+        raise Mixed("it joins samples with others", axis)
     new = Place(axis, add_all(n for n in counts if n is not None), place.inner)
 
     def build(*xs: Value) -> Value:
@@ -276,9 +278,7 @@ def squeeze_hides(op: Squeeze, types: Types, place: Place, size: Dim) -> Pushed 
     if place.axis not in op.axes:
         return None
     if size != 1 or not place.whole:
-        raise Mixed(
-            f"it drops the batch (axis {place.axis}), which only a batch of 1 allows", place.axis
-        )
+        raise Mixed("it drops the batch, which only a batch of 1 allows", place.axis)
     rest = tuple(a - (a > place.axis) for a in op.axes if a != place.axis)
     boundary = place.axis - sum(a < place.axis for a in op.axes)
     shape = op.type(*types).shape

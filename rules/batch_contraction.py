@@ -36,7 +36,7 @@ def contraction(op: Einsum, types: Types, places: Places, size: Dim) -> Pushed:
     wanted = tuple(place.at(side.index(label)) if label in side else None for side in sides)
     needs = agreed(places, wanted)
     if label not in op.out:
-        raise Mixed(f"it sums over the batch (axis {place.axis} of operand {at + 1})", place.axis)
+        raise Mixed("it sums over the batch", place.axis, operand=at)
     small = op
     if place.whole:
         left, right, out = (tuple(c for c in part if c != label) for part in (*sides, op.out))
@@ -63,7 +63,7 @@ def matrices(op: Matmul, types: Types, places: Places, size: Dim) -> Pushed | No
     axis = place.axis + rank - types[at].rank
     summed = rank - 1 if at == 0 else rank - 2
     if axis == summed:
-        raise Mixed(f"it sums over the batch (axis {place.axis} of operand {at + 1})", place.axis)
+        raise Mixed("it sums over the batch", place.axis, operand=at)
     if axis >= rank - 2:
         needs = agreed(places, [place if i == at else None for i in range(2)])
         return Pushed(needs, (place.at(axis),), lambda *xs: _free_axis(op, xs, at, place, types))
@@ -102,7 +102,7 @@ def _vectors(op: Matmul, types: Types, places: Places) -> Pushed | None:
     matrix = types[at]
     summed = matrix.rank - 1 if at == 0 or matrix.rank == 1 else matrix.rank - 2
     if place.axis == summed:
-        raise Mixed(f"it sums over the batch (axis {place.axis} of operand {at + 1})", place.axis)
+        raise Mixed("it sums over the batch", place.axis, operand=at)
     if places[1 - at] is not None or (
         place.whole and at == 1 and place.axis == matrix.rank - 1 > 1
     ):
@@ -127,7 +127,7 @@ def linear(op: Linear, types: Types, places: Places, size: Dim) -> Pushed | None
     if place is None or any(places[1:]) or any(t.rank > 1 for t in types[2:]):
         return None
     if place.axis == types[0].rank - 1:
-        raise Mixed(f"it sums over the batch (axis {place.axis})", place.axis)
+        raise Mixed("it sums over the batch", place.axis, operand=0)
     return Pushed(places, (place,), lambda *xs: apply(op, *xs))
 
 
@@ -173,7 +173,7 @@ def matrix_of_rows(op: Gemm, types: Types, places: Places, size: Dim) -> Pushed 
     if place is None or any(places[1:]) or (len(types) > 2 and types[2].rank > 1):
         return None
     if place.axis != (1 if op.trans_a else 0):
-        raise Mixed(f"it sums over the batch (axis {place.axis})", place.axis)
+        raise Mixed("it sums over the batch", place.axis, operand=0)
     plain = (op.alpha, op.trans_a, op.trans_b) == (1, False, True) and (
         len(types) < 3 or op.beta == 1
     )

@@ -119,12 +119,12 @@ def channels(op: Any, types: Types, places: Places, size: Dim) -> Pushed | None:
         return None
     if place.axis > 1:
         if not isinstance(op, BatchNorm | LocalResponseNorm):
-            raise Mixed(f"it normalises over the batch (axis {place.axis})", place.axis)
+            raise Mixed("it normalises over the batch", place.axis, operand=0)
         if any(places[1:]):
             return None
         return Pushed(places, (place,), lambda *xs: apply(op, *xs))
     if isinstance(op, LocalResponseNorm):
-        raise Mixed("it normalises over the batch (axis 1)", 1)
+        raise Mixed("it normalises over the batch", 1)
     small = op
     if isinstance(op, GroupNorm):
         groups = divide(op.groups, size)
@@ -148,7 +148,7 @@ def _recurrent(op: Any) -> tuple[tuple[int | None, ...], int]:
 def through_time(op: Any, types: Types, places: Places, size: Dim) -> None:
     """A batch on the axis of the steps; weights for each sample are left to the definition."""
     if places[0] is not None and places[0].axis == 0:
-        raise Mixed("it goes from sample to sample, step by step (axis 0)", 0)
+        raise Mixed("it goes from sample to sample, step by step", 0, operand=0)
 
 
 # fmt: off

@@ -30,12 +30,12 @@ def gathering(op: Gather, types: Types, places: Places, size: Dim) -> Pushed:
     """A table and the indices of each sample, or indices and the table of each sample."""
     x, i = places
     if x is not None and i is not None:
-        raise Mixed("samples meet in pairs: the indices of each pick from every sample", i.axis)
+        raise Mixed("samples meet in pairs: the indices of each pick from every sample")
     if i is not None:
         return Pushed(places, (i.at(op.axis + i.axis),), lambda *xs: apply(op, *xs))
     assert x is not None
     if x.axis == op.axis:
-        raise Mixed(f"it picks samples by number (axis {x.axis})", x.axis)
+        raise Mixed("it picks samples by number", x.axis, operand=0)
     new = x.at(x.axis if x.axis < op.axis else x.axis + types[1].rank - 1)
     small = Gather(op.axis - (x.whole and x.axis < op.axis))
     return Pushed(places, (new,), lambda *xs: apply(small, *xs))
@@ -63,7 +63,7 @@ def gathering_nd(op: GatherNd, types: Types, places: Places, size: Dim) -> Pushe
     inside = x is not None and op.axis <= x.axis < op.axis + count
     if x is not None and not inside:
         if any(p is not None for p in picks):
-            raise Mixed("samples meet in pairs: the indices of each pick from every sample", x.axis)
+            raise Mixed("samples meet in pairs: the indices of each pick from every sample")
         new = x.at(x.axis if x.axis < op.axis else x.axis - count + lead)
         small = GatherNd(op.axis - (x.whole and x.axis < op.axis))
         return Pushed(places, (new,), lambda *xs: apply(small, *xs))
@@ -79,7 +79,7 @@ def gathering_nd(op: GatherNd, types: Types, places: Places, size: Dim) -> Pushe
     others = [i for i in range(count) if i != own]
     axis = _own_axis(types[1:], picks, own, lead, size)
     if not x.whole or axis is None or not others:
-        raise Mixed(f"it picks samples by number (axis {x.axis})", x.axis)
+        raise Mixed("it picks samples by number", x.axis, operand=0)
     at, wanted = _indices(
         [types[1 + i] for i in others], [picks[i] or None for i in others], lead, Place(axis)
     )
@@ -160,19 +160,19 @@ def scattering_nd(op: ScatterNd, types: Types, places: Places, size: Dim) -> Pus
     count, lead = len(picks), max(t.rank for t in types[2:])
     place = x or updates
     if place is None:
-        raise Mixed("the indices of each sample write to a tensor that all share", None)
+        raise Mixed("the indices of each sample write to a tensor that all share")
     if x is None and updates is not None and updates.axis >= lead:
         x = updates.at(updates.axis - lead + count)
     if x is not None and x.axis >= count:
         if any(p is not None for p in picks):
-            raise Mixed("samples meet in pairs: the indices of each write to every sample", x.axis)
+            raise Mixed("samples meet in pairs: the indices of each write to every sample")
         needs = agreed(places, [x, x.at(x.axis - count + lead), *[None] * count])
         return Pushed(needs, (x,), lambda *xs: apply(op, *xs))
     if x is None or not x.whole:
         return None
     axis = _own_axis(types[2:], picks, x.axis, lead, size)
     if axis is None or count < 2:
-        raise Mixed(f"it writes to samples by number (axis {x.axis})", x.axis)
+        raise Mixed("it writes to samples by number", x.axis, operand=0)
     others = [i for i in range(count) if i != x.axis]
     at, wanted = _indices(
         [types[2 + i] for i in others], [picks[i] for i in others], lead, Place(axis)

@@ -26,12 +26,33 @@ Places: TypeAlias = "tuple[Place | None, ...]"
 class Mixed(SafeGraphError):
     """Samples meet in an op, along `axis` of an operand.
 
+    `what` says how; `where`, else the axis and the number of the operand (from 0; left out where
+    there is one), says in which place.  `inner` is an op of the definition in which they meet.
     `by_size` is for an op that takes the size of the batch as a number.
     """
 
-    def __init__(self, reason: str, axis: int | None = None, *, by_size: bool = False) -> None:
-        super().__init__(reason)
-        self.axis, self.by_size = axis, by_size
+    def __init__(
+        self,
+        what: str,
+        axis: int | None = None,
+        *,
+        operand: int | None = None,
+        where: str = "",
+        inner: str = "",
+        by_size: bool = False,
+    ) -> None:
+        if not where and axis is not None:
+            whose = "its operand" if operand is None else f"operand {operand + 1}"
+            where = f"axis {axis} of {whose}"
+        said = f"{what}, in the {inner} of its definition" if inner else what
+        super().__init__(f"{said} ({where})" if where else said)
+        self.what, self.axis, self.inner, self.by_size = what, axis, inner, by_size
+
+    def in_definition(self, inner: str, axis: int | None, operand: int | None) -> Mixed:
+        """The same of an op whose definition has the op `inner`: of its own operands."""
+        if self.by_size:
+            return self
+        return Mixed(self.what, axis, operand=operand, inner=self.inner or inner)
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,7 @@ def _with_ones(x: Value, shape: Sequence[Dim]) -> Value:
     while i >= 0 or j >= 0:  # from the last axis, as broadcasting counts them
         if i >= 0 and j >= 0 and x.shape[i] == shape[j]:
             i, j = i - 1, j - 1
-        elif i >= 0 and x.shape[i] == 1:
+        elif i >= 0 and (j < 0 or shape[j] != 1):  # of size 1, or a free size taken as 1
             gone.append(i)
             i -= 1
         else:
@@ -129,11 +150,11 @@ def agreed(places: Places, wanted: Sequence[Place | None]) -> tuple[Place | None
     """What is wanted of the operands; Mixed where one has its batch elsewhere."""
     for i, (has, wants) in enumerate(zip(places, wanted, strict=True)):
         if has is not None and has != wants:
-            first = next(p for p in places if p is not None)
-            where = f"axis {first.axis} of one operand, axis {has.axis} of operand {i + 1}"
+            at, first = next((k, p) for k, p in enumerate(places) if p is not None)
+            where = f"axis {first.axis} of operand {at + 1}, axis {has.axis} of operand {i + 1}"
             if first.axis == has.axis:  # the same only by number
                 where += ", which is another factor or lines up with another axis"
-            raise Mixed(f"samples meet in pairs: the batch is {where}", has.axis)
+            raise Mixed("samples meet in pairs", has.axis, where=f"the batch is {where}")
     return tuple(wanted)
 
 

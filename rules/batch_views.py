@@ -98,7 +98,7 @@ def expanding(op: Expand, types: Types, places: Places, size: Dim) -> Pushed:
     assert place is not None
     at = place.at(place.axis + len(to) - types[0].rank)
     if to[at.axis] != types[0].shape[place.axis]:
-        raise Mixed(f"it repeats the batch (axis {place.axis})", place.axis)
+        raise Mixed("it repeats the batch", place.axis)
     return Pushed(places, (at,), lambda x: apply(Expand(_without(to, at)), x))
 
 
@@ -197,9 +197,7 @@ def ungrouping(op: Ungroup, types: Types, places: Places, size: Dim) -> Pushed:
         found = located(own, place.inner, size)
         options = () if found is None else (found.at(first + found.axis),)
     if not options:
-        raise Mixed(
-            f"the batch (a factor of axis {place.axis}) and the new axes overlap", place.axis
-        )
+        raise Mixed("the batch, a factor of an axis, and the new axes overlap", place.axis)
     new = options[0]
     sizes = [
         *shape[first : new.axis],
@@ -238,7 +236,7 @@ def reshaping(op: Reshape, types: Types, places: Places, size: Dim) -> Pushed:
         found = located(to, place.inner * product(shape[place.axis + 1 :]), size)
         options = () if found is None else (found,)
         if found is None:
-            raise Mixed(f"it mixes the batch (axis {place.axis}) with other axes", place.axis)
+            raise Mixed("it mixes the batch with other axes", place.axis)
     small = _without(to, options[0]) if options else to
     return Pushed(places, options, lambda x: apply(Reshape(small), x))
 

@@ -122,9 +122,8 @@ def check(
     first: tuple[dict[str, np.ndarray], dict[str, int]] | None = None
     for trial in range(trials):
         values = _suitable(a, fixed, trial)
-        given = random_inputs(a, values, seed=seed + trial, limits=limits)
+        given, left = evaluated(a, values, seed=seed + trial, limits=limits)
         first = first or (given, values)
-        left = _evaluate(a, given)
         try:
             right = _evaluate(b, {pairs[name]: array for name, array in given.items()})
         except SafeGraphError as refusal:
@@ -236,6 +235,33 @@ def _candidates(names: list[str], trial: int) -> Iterator[dict[str, int]]:
             yield dict.fromkeys(names, (trial + 2) * scale)
 
 
+def evaluated(
+    dag: SafeDAG,
+    sizes: Mapping[str, int],
+    *,
+    seed: int = 0,
+    limits: Mapping[str, int] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Random inputs that a graph takes (see `random_inputs`), and its outputs.
+
+    Where integers turn out to pick from a smaller table than could be told, smaller ones are drawn.
+    Raises EvaluationError where even zeros do not suit.
+    """
+    refused: EvaluationError | None = None
+    for below in range(SMALL_INTEGERS, 0, -1):
+        smaller = dict(limits or {})
+        if refused is not None:
+            drawn = (t.name for t in dag.inputs if is_integer(t.type.dtype))
+            smaller = {name: min(below, smaller.get(name, below)) for name in drawn}
+        given = random_inputs(dag, sizes, seed=seed, limits=smaller)
+        try:
+            return given, _evaluate(dag, given)
+        except EvaluationError as error:
+            refused = refused or error
+    assert refused is not None, "a graph is evaluated or refuses its inputs"
+    raise refused
+
+
 def random_inputs(
     dag: SafeDAG,
     sizes: Mapping[str, int],
@@ -247,7 +273,9 @@ def random_inputs(
 
     `sizes` must give every free size; `limits` are bounds of integer inputs that are known besides.
     """
-    below = _limits(dag) | dict(limits or {})
+    below = _limits(dag)
+    for name, limit in (limits or {}).items():
+        below[name] = min(limit, below.get(name, limit))
     rng = np.random.default_rng(seed)
     bound = [(t.name, t.type.bind(sizes)) for t in dag.inputs]
     return {name: _random(type_, rng, below.get(name)) for name, type_ in bound}

@@ -358,10 +358,20 @@ def fold(x: Value, axis: int, step: Dim, dilation: Dim = 1) -> Value:
     return apply(Fold(axis_of(axis, x.rank - 1), step, dilation), x)
 
 
-def reduce(x: Value, axes: Sequence[int], kind: str, *, keep: bool = True) -> Value:
-    """sum, mean, max, ... over axes, which become 1 (or are dropped)."""
+def reduce(
+    x: Value, axes: Sequence[int], kind: str, *, keep: bool = True, as_written: bool = False
+) -> Value:
+    """sum, mean, max, ... over axes, which become 1 (or are dropped).
+
+    `as_written` keeps one that does nothing, over axes of size 1: a file in which the batch is one
+    of them tells by it that samples meet.
+    """
     found = axes_of(tuple(axes), x.rank)
-    small = apply(Reduce(found, kind), x) if found else x
+    op = Reduce(found, kind)
+    if as_written and found:
+        small = _value(op, (x,), op.type(x.type))
+    else:
+        small = apply(op, x) if found else x
     return small if keep else squeeze(small, found)
 
 

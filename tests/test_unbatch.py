@@ -8,32 +8,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safegraph import SafeDAG, Value, dims, tensor
-from safegraph.batch import Verdict, rebatch, unbatch
+from safegraph.batch import Verdict, unbatch
 from safegraph.batch.unbatching import Unbatching
 from safegraph.cases import random_values
-from safegraph.dag import Node, Tensor
+from safegraph.dag import Tensor
 from safegraph.derived import (
     Attention,
     BatchNorm,
     Broadcast,
     Concat,
     Conv,
-    CumSum,
     Expand,
-    Flip,
+    Gather,
     GatherNd,
     Index,
     InstanceNorm,
-    Linear,
     Lstm,
     Reshape,
     Softmax,
     Tile,
 )
 from safegraph.egraph import Budget, EGraph
-from safegraph.errors import BatchError, SafeGraphError
-from safegraph.op import Op, TensorType
-from safegraph.ops import Opaque, Place, Reduce, Sample
+from safegraph.errors import BatchError, EvaluationError, SafeGraphError
+from safegraph.op import TensorType
+from safegraph.ops import Opaque, Place, Sample
 from safegraph.ops.sample import located
 from safegraph.rules.batch import LAWS, TABLE, push
 from safegraph.rules.batch_rows import Mixed
@@ -43,44 +41,21 @@ from safegraph.value import (
     full,
     group,
     iota,
-    parse_type,
     permute,
     reduce,
     repeat,
     reshape,
     scalar,
     slice_axis,
-    squeeze,
     ungroup,
     unsqueeze,
 )
+from tests.unbatched import accepted, graph
 
 n = dims.size("n")
 x = tensor("x", "f64[n 4 6]")
 image = tensor("x", "f64[n 3 8 8]")
 CONV = Conv((1, 1), (1, 1), (1, 1), (1, 1))
-
-
-def graph(*values: Value, **data: np.ndarray) -> SafeDAG:
-    """A graph whose leaves with data are parameters."""
-    tensors = [
-        Tensor(name, "parameter", parse_type(f"f64[{' '.join(map(str, array.shape))}]"), array)
-        for name, array in data.items()
-    ]
-    return SafeDAG.from_values({f"y{i}": v for i, v in enumerate(values)}, tensors)
-
-
-def accepted(dag: SafeDAG, axis: Any = 0) -> SafeDAG:
-    """The graph for one sample, after everything that must hold of it was checked."""
-    verdict = unbatch(dag, axis)
-    assert verdict, verdict.refusal
-    found = verdict.verify()
-    assert found, found
-    result = verdict.dag
-    free = {name for t in result.types.values() for d in t.shape for name in dims.names(d)}
-    assert "n" not in free
-    assert not any("n" in dims.names(tuple(node.op.spec.values())) for node in result)
-    return result
 
 
 # -- the marker -----------------------------------------------------------------------------------
@@ -326,43 +301,13 @@ def test_a_refusal_says_which_op_where_which_axis_and_the_path() -> None:
     )
 
 
-@pytest.mark.parametrize("op", [Reduce((0,), "mean"), Softmax(0), Flip((0,)), CumSum(0)])
-def test_a_batch_of_one_is_refused_where_a_larger_one_would_mix(op: Op) -> None:
-    # as files have it: made in Python, a mean of one element is that element
-    one = Tensor("x", "input", TensorType("f64", (1, 4, 6)))
-    refusal = unbatch(SafeDAG([one], [Node("y", op, ("x",))], ["y"])).refusal
+def test_a_refusal_inside_of_a_definition_is_one_of_the_op_that_has_it() -> None:
+    """Operands and axes are those of the op in the user's graph, whatever they are inside."""
+    dag = graph(Conv((1,), (1,), (1,), (1,))(tensor("x", "f64[3 4 n]"), tensor("w", "f64[5 4 3]")))
+    refusal = unbatch(dag, {"x": 2}).refusal
     assert refusal is not None
-    assert (refusal.op, refusal.axis) == (op.name, 0)
-
-
-def test_a_batch_of_one_that_is_squeezed_and_comes_back_is_free_after_rebatch() -> None:
-    one = tensor("x", "f64[1 4 6]")
-    scores = squeeze(one, [0]) @ tensor("w", "f64[6 6]")
-    dag = graph(unsqueeze(scores.softmax(axis=1), [0]))
-    found = rebatch(dag, "n", {"x": 0})
-    assert str(found.types[found.outputs["y0"]]) == "f64[n 4 6]"
-    assert accepted(found, {"x": 0})
-
-
-def test_an_output_whose_batch_of_one_was_squeezed_has_it_first() -> None:
-    one = tensor("x", "f64[1 4 6]")
-    dag = graph(squeeze(one.relu(), [0]))
-    assert dict(unbatch(dag).outputs) == {"y0": "merged"}
-    found = dag.rebatch("n")
-    assert str(found.types[found.outputs["y0"]]) == "f64[n 4 6]"
-
-
-def test_a_time_first_batch_of_one_hidden_between_two_axes_comes_back() -> None:
-    one = tensor("x", "f64[5 1 6]")
-    heads = permute(reshape(one, (5, 2, 3)), (1, 0, 2))  # [t, batch*heads, d], as exporters bake it
-    mixed = (heads @ permute(heads, (0, 2, 1))).softmax(axis=2) @ heads
-    joined = reshape(permute(mixed, (1, 0, 2)), (5, 6))
-    dag = graph(reshape(Linear()(joined, tensor("w", "f64[6 6]")), (5, 1, 6)))
-    verdict = unbatch(dag, {"x": 1})
-    assert verdict.axes["y0"] == 1
-    found = rebatch(dag, "n", {"x": 1})
-    assert str(found.types[found.outputs["y0"]]) == "f64[5 n 6]"
-    accepted(found, {"x": 1})
+    assert (refusal.op, refusal.axis) == ("conv", 2)
+    assert refusal.reason == "it adds samples, in the pad of its definition (axis 2 of operand 1)"
 
 
 # -- what is asked for must fit -------------------------------------------------------------------
@@ -371,7 +316,7 @@ def test_a_time_first_batch_of_one_hidden_between_two_axes_comes_back() -> None:
 @pytest.mark.parametrize(
     ("axis", "message"),
     [
-        ("m", "has the free size m; there are: n"),
+        ("m", "has the free size 'm'; it has n"),
         ({"z": 0}, "has no input z; it has x, y"),
         ({"x": 5}, "there is no axis 5 in 3 axes"),
         ({"x": 0, "y": 0}, "have different sizes: x: n, y: 4"),
@@ -383,6 +328,31 @@ def test_an_axis_that_is_not_there_is_an_error(axis: Any, message: str) -> None:
     dag = graph(x, tensor("y", "f64[4]").relu())
     with pytest.raises(BatchError, match=message):
         unbatch(dag, axis)
+
+
+@pytest.mark.parametrize("axis", [1.5, True, [0], {"x": "n"}, {"x": 0.0}, {"x": False}])
+def test_an_axis_is_a_number(axis: Any) -> None:
+    with pytest.raises(BatchError, match="the batch axis is a number, or None"):
+        unbatch(graph(x), axis)
+
+
+def test_an_axis_may_be_a_number_of_numpys() -> None:
+    axis: Any = np.int64(0)
+    assert unbatch(graph(x), {"x": axis})
+
+
+@pytest.mark.parametrize(
+    "size", ["", "2*b", "b c", "3", "lambda", 2.5, True, None, [], {"x": 2.5}, {"x": []}]
+)
+def test_the_size_of_a_batch_is_a_number_or_a_name(size: Any) -> None:
+    with pytest.raises(BatchError, match="a number, or a name of letters"):
+        graph(x).batch(size)
+
+
+@pytest.mark.parametrize("batches", [(), (0,), (1.5,), (-1,), (True,)])
+def test_to_verify_needs_numbers_of_samples(batches: Any) -> None:
+    with pytest.raises(BatchError, match="give the numbers of samples to try"):
+        unbatch(graph(x)).verify(batches)
 
 
 def test_a_name_that_occurs_twice_must_be_said_by_axis() -> None:
@@ -407,6 +377,20 @@ def test_verification_finds_samples_that_meet() -> None:
     assert not found.equal
     assert not found.isolated
     assert "sample 1 of 3 sees sample 0" in str(found)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_verification_draws_integers_that_every_table_has(shift: int) -> None:
+    index = tensor("i", "i64[n 5]") + scalar(shift, "i64")
+    dag = graph(Gather(0)(tensor("table", "f64[4 6]"), index), table=np.ones((4, 6)))
+    assert unbatch(dag, {"i": 0}).verify()
+
+
+def test_verification_says_where_no_integers_suit() -> None:
+    index = tensor("i", "i64[n 5]") + scalar(4, "i64")
+    dag = graph(Gather(0)(tensor("table", "f64[4 6]"), index), table=np.ones((4, 6)))
+    with pytest.raises(EvaluationError, match="an index that the axis does not have"):
+        unbatch(dag, {"i": 0}).verify()
 
 
 # -- put in ---------------------------------------------------------------------------------------
@@ -572,7 +556,7 @@ def test_what_is_accepted_is_equal_and_isolated(seed: int) -> None:
 
 def test_no_row_gives_a_place_that_the_result_does_not_have() -> None:
     one, other = TensorType("f64", (1, 6)), TensorType("f64", (4, 6))
-    with pytest.raises(Mixed, match="no batch along its axis 0"):
+    with pytest.raises(Mixed, match=r"no batch there \(axis 0 of operand 2\)"):
         push(Broadcast("add"), (one, other), (Place(0), None), 1)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from safegraph import SafeDAG, Value, tensor, verbs
 from safegraph.cli import main
-from safegraph.value import reduce, reshape, squeeze
+from safegraph.dag import Tensor
+from safegraph.derived import Gather
+from safegraph.value import parse_type, reduce, reshape, scalar, squeeze
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
@@ -62,6 +64,7 @@ def test_rebatch_writes_the_model_for_any_batch(
     code, out, err = run(capsys, "rebatch", static, "-o", path, "--name", "n", "--axis", "x=0")
     assert code == 0, err
     assert "input   x: f32[n 3 4]" in out
+    assert "output  y: f32[n 12] (batched)" in out
     assert SafeDAG.from_onnx(path).evaluate(np.ones((5, 3, 4), "f4"))["y"].shape == (5, 12)
 
 
@@ -72,6 +75,21 @@ def test_rebatch_of_a_squeezed_batch_of_one_has_it_first(
     code, out, err = run(capsys, "rebatch", source, "-o", tmp_path / "any.onnx")
     assert code == 0, err
     assert "output  y: f32[batch 3 4]" in out
+
+
+@pytest.mark.parametrize("command", ["unbatch", "rebatch"])
+def test_a_small_table_behind_a_sum_is_no_obstacle(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Random integers of the check must be places that the table has."""
+    index = tensor("i", "i64[2 3]") + scalar(1, "i64")
+    picked = Gather(0)(tensor("table", "f32[2 4]"), index)
+    table = Tensor("table", "parameter", parse_type("f32[2 4]"), np.ones((2, 4), "f4"))
+    verbs.save(SafeDAG.from_values({"y": picked}, [table]), tmp_path / "model.onnx")
+    written = tmp_path / "written.onnx"
+    code, _, err = run(capsys, command, tmp_path / "model.onnx", "-o", written)
+    assert code == 0, err
+    assert written.exists()
 
 
 @pytest.mark.parametrize("command", ["unbatch", "rebatch"])

@@ -12,10 +12,10 @@ from safegraph.derived.pointwise import Broadcast, Prelu, Where
 from safegraph.dims import Dim
 from safegraph.errors import BatchError
 from safegraph.op import Op, TensorType
-from safegraph.ops import Squeeze, Unsqueeze
+from safegraph.ops import Group, Permute, Squeeze, Ungroup, Unsqueeze
 from safegraph.rules.batch import TABLE
 from safegraph.rules.batch_rows import tidy
-from safegraph.value import Value, apply, tensor, walk
+from safegraph.value import Value, apply, reshape, squeeze, tensor, unsqueeze, walk
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def same_terms(pairs: Sequence[tuple[Value, Value]]) -> bool:
 
 
 def _core(value: Value, done: dict[Value, Value]) -> Value:
-    """A value in core ops, without an unsqueeze of a squeeze and the like."""
+    """A value in core ops, each view in its one form."""
     opened: dict[Value, Value] = {}
     stack = [value]
     while stack:
@@ -95,10 +95,32 @@ def _core(value: Value, done: dict[Value, Value]) -> Value:
         elif isinstance(top.op, Derived):
             opened[top] = top.op.define(*_without_leading_ones(top, done))
         else:
-            core = tidy(top.op, *(done[o] for o in top.operands))
+            core = _canonical(top.op, *(done[o] for o in top.operands))
             done[top] = core
             done.setdefault(core, core)
     return done[value]
+
+
+def _canonical(op: Op, *operands: Value) -> Value:
+    """The op applied to operands of this form; a view in the one form that it has.
+
+    Axes of size 1 are inserted last, and what is only regrouped is one regrouping: which of two
+    axes of size 1 is which, or by way of which shape another came about, nothing tells.
+    """
+    if not isinstance(op, Permute | Squeeze | Unsqueeze | Group | Ungroup):
+        return apply(op, *operands)
+    (x,) = operands
+    shape = op.type(x.type).shape
+    core = x.operands[0] if isinstance(x.op, Unsqueeze) else x
+    core = squeeze(core, [a for a, d in enumerate(core.shape) if d == 1])
+    if isinstance(op, Permute):
+        kept = [a for a in op.order if x.shape[a] != 1]
+        core = tidy(Permute(tuple(sorted(kept).index(a) for a in kept)), core)
+    else:
+        while isinstance(core.op, Group | Ungroup):
+            (core,) = core.operands
+        core = reshape(core, [d for d in shape if d != 1])
+    return unsqueeze(core, [a for a, d in enumerate(shape) if d == 1])
 
 
 def _without_leading_ones(value: Value, done: Mapping[Value, Value]) -> list[Value]:

@@ -2,34 +2,33 @@
 
 One step for each op, by its row of `safegraph.rules.batch`.  A derived op whose row leaves the
 answer open is opened: its definition is walked in the same way.  What has no batch of its own but
-meets one must have equal samples, which is asked backwards, from the value to the constants.
+meets one must have equal samples (`safegraph.batch.shared`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from safegraph import dims
 from safegraph.batch.provenance import folded, named_graph, note
+from safegraph.batch.shared import Shared
 from safegraph.dag import Node, SafeDAG, Tensor
 from safegraph.derived.base import Derived
-from safegraph.derived.shape import Concat, Expand, Index, Reshape
+from safegraph.derived.index import Gather
+from safegraph.derived.pointwise import Broadcast
+from safegraph.derived.shape import Concat, Index, Reshape
 from safegraph.dims import Dim, add_all
+from safegraph.dtypes import is_integer
 from safegraph.errors import SafeGraphError, ShapeError
 from safegraph.op import Op, TensorType
-from safegraph.ops import Cast, Iota, Opaque, Permute, Repeat, Squeeze, Unsqueeze
-from safegraph.ops.sample import Place, Sample, sampled_shape
+from safegraph.ops import Binary, Opaque, Permute, Squeeze, Unsqueeze
+from safegraph.ops.sample import Place, sampled_shape
 from safegraph.rules.batch import Counting, Mixed, Pushed, law_name, pull, push
 from safegraph.rules.batch_rows import tidy
-from safegraph.value import Value, apply, tensor, walk
+from safegraph.value import Value, apply, expand, tensor, walk
 
-_COUNTS = (Unsqueeze, Squeeze, Repeat, Expand, Permute, Cast, Reshape, Index)
-"""Ops of which a count of the samples stays one."""
-_NUMBERS = ("i32", "i64", "u32", "u64", "f32", "f64")
-"""Element types in which it stays one however many samples there are: bool has two numbers."""
+_SUMS = (Binary("add"), Broadcast("add"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class State:
     """A value of the graph: for one sample, and where the batch is in it.
 
     `places` are several only for a batch of 1 between two axes, and none, though `batched`, where
-    such a place was lost; `squeezed` where it was an axis that was dropped.
+    such a place was lost; `squeezed` where it was an axis that was dropped, and `front` where it
+    came before all axes: there it stays, whatever an op does to them.
     """
 
     value: Value
@@ -45,7 +45,9 @@ class State:
     places: tuple[Place, ...] = ()
     batched: bool = False
     squeezed: bool = False
-    joined: Joined | None = field(default=None, compare=False)
+    front: bool = False
+    open: Joined | Numbered | None = field(default=None, compare=False)
+    """Samples meet in it for all but some uses."""
 
     @property
     def place(self) -> Place | None:
@@ -57,10 +59,22 @@ class State:
 class Joined:
     """A concatenation, along an axis at a node, that has no place for the batch; but parts have."""
 
-    parts: tuple[State, ...]
-    axis: int
     node: Node
     problem: Mixed
+    parts: tuple[State, ...]
+    axis: int
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A sum, at a node, with `block` times the number of the sample; the value is without that.
+
+    Exporters write `x[arange(batch), index]` as one gather from all samples, one after the other.
+    """
+
+    node: Node
+    problem: Mixed
+    block: int
 
 
 class Unbatching:
@@ -74,7 +88,7 @@ class Unbatching:
         self.origin: dict[Value, Node] = {}
         self.laws: dict[str, None] = {}
         self.leaves: dict[Value, Tensor] = {}
-        self._equal: dict[tuple[Value, Place], Value | None] = {}
+        self.shared = Shared(self.leaves, dag.types, size)
         for t in dag.tensors.values():
             place = places.get(t.name)
             if place is None:
@@ -95,7 +109,7 @@ class Unbatching:
                 operands = [self.states[i] for i in node.inputs]
                 self.states[node.name] = self.step(node.op, operands)
                 first = next((i for i in node.inputs if self.states[i].batched), None)
-                if first is not None or node.inputs:
+                if node.inputs:
                     self.parents[node.name] = first or node.inputs[0]
                 note(self.origin, self.states[node.name].value, node)
 
@@ -106,9 +120,11 @@ class Unbatching:
         types = tuple(s.type for s in operands)
         op = op.normal(*types)
         out = op.type(*types)
-        joined = next((s.joined for s in operands if s.joined), None)
-        if joined is not None:
-            return self._part(op, joined)
+        left_open = next((s.open for s in operands if s.open), None)
+        if isinstance(left_open, Joined):
+            return self._part(op, left_open)
+        if left_open is not None:
+            return self._numbered(op, operands, left_open)
         if not any(s.batched for s in operands):
             return self._free(op, operands, out)
         if isinstance(op, Opaque):
@@ -122,20 +138,14 @@ class Unbatching:
         )
         try:
             found = push(op, types, places, self.size)
+            value = None if found is None else self._built(found, operands)
         except Mixed as problem:
-            if isinstance(op, Concat):
-                joined = Joined(tuple(operands), op.axis, self.at, problem)
-                return State(operands[0].value, out, (), True, joined=joined)
-            raise
-        if found is None:
+            state = self._left_open(op, operands, out, problem)
+            if state is None:
+                raise
+            return state
+        if found is None or value is None:
             return self._opened(op, operands)
-        try:
-            value = self._built(found, operands)
-        except Mixed as problem:
-            if isinstance(op, Concat):
-                joined = Joined(tuple(operands), op.axis, self.at, problem)
-                return State(operands[0].value, out, (), True, joined=joined)
-            raise
         self.laws[law_name(type(op), len(operands))] = None
         hidden = isinstance(op, Squeeze) and not (found.places and found.places[0].whole)
         return State(value, out, found.places, True, squeezed=hidden and self.size == 1)
@@ -144,8 +154,8 @@ class Unbatching:
         values = []
         for i, (need, state) in enumerate(zip(found.needs, operands, strict=True)):
             if isinstance(need, Counting):
-                if not self.counts(state.value, need.axis):
-                    raise Mixed(f"it picks samples by number (operand {i + 1})", need.axis)
+                if self.shared.counts_by(state.value, need.axis) != 1:
+                    raise Mixed("it picks samples by number", need.axis, operand=i)
                 values.append(state.value)
             elif need is None or need in state.places:
                 values.append(state.value)
@@ -154,13 +164,11 @@ class Unbatching:
                     tidy(Squeeze((need.axis,)), state.value) if need.whole else state.value
                 )
             else:
-                one = None if state.batched else self.equal(state.value, need)
+                one = None if state.batched else self.shared.equal(state.value, need)
                 if one is None:
-                    what = "differs" if not state.batched else "is batched in another way"
-                    raise Mixed(
-                        f"operand {i + 1} has no batch and {what} per sample (axis {need.axis})",
-                        need.axis,
-                    )
+                    what = "has no batch and differs per sample"
+                    what = "has its batch in another place" if state.batched else what
+                    raise Mixed(f"an operand {what}", need.axis, operand=i)
                 values.append(one)
         return found.build(*values)
 
@@ -174,10 +182,45 @@ class Unbatching:
             raise Mixed(f"what it does to samples cannot be told: {error}") from None
         inner: dict[Value, State] = dict(zip(leaves, operands, strict=True))
         for value in walk([result]):
-            if value not in inner:
-                assert value.op is not None, "leaves are given"
-                inner[value] = self.step(value.op, [inner[o] for o in value.operands])
+            if value in inner:
+                continue
+            assert value.op is not None, "leaves are given"
+            try:
+                state = self.step(value.op, [inner[o] for o in value.operands])
+            except Mixed as problem:
+                raise self._in_definition(problem, value.op, operands) from None
+            if state.open is not None and state.open.node is self.at:
+                said = self._in_definition(state.open.problem, value.op, operands)
+                state = replace(state, open=replace(state.open, problem=said))
+            inner[value] = state
         return inner[result]
+
+    @staticmethod
+    def _in_definition(problem: Mixed, inner: Op, operands: Sequence[State]) -> Mixed:
+        """Where the batch is in the operands of the op that has the definition."""
+        places = ((i, s.places[0].axis) for i, s in enumerate(operands) if s.places)
+        operand, axis = next(places, (None, None))
+        return problem.in_definition(inner.name, axis, operand if len(operands) > 1 else None)
+
+    def _left_open(
+        self, op: Op, operands: Sequence[State], out: TensorType, problem: Mixed
+    ) -> State | None:
+        """The state of a result in which samples meet, if some uses of it are those of one."""
+        if isinstance(op, Concat):
+            joined = Joined(self.at, problem, tuple(operands), op.axis)
+            return State(operands[0].value, out, (), True, open=joined)
+        if op not in _SUMS or not is_integer(out.dtype):
+            return None
+        own, other = sorted(operands, key=lambda s: not s.batched)
+        if other.batched or not own.place:
+            return None
+        place = own.place.at(own.place.axis + out.rank - own.type.rank)
+        axis = place.axis - out.rank + other.type.rank
+        block = self.shared.counts_by(other.value, axis) if axis >= 0 else None
+        if block is None or block < 2:
+            return None
+        value = expand(own.value, sampled_shape(out.shape, place))
+        return State(value, out, (place,), True, open=Numbered(self.at, problem, block))
 
     def _part(self, op: Op, joined: Joined) -> State:
         """A part of what was joined, where the whole has no place for the batch."""
@@ -195,10 +238,34 @@ class Unbatching:
             at -= size
         raise self._meeting(joined)
 
-    def _meeting(self, joined: Joined) -> Mixed:
-        """The refusal of a concatenation, of which more than a part is used."""
-        self.at = joined.node
-        return joined.problem
+    def _numbered(self, op: Op, operands: Sequence[State], numbered: Numbered) -> State:
+        """A sum with the number of the sample, and what it picks from all samples in a row."""
+        without = [replace(s, open=None) for s in operands]
+        one_more = op in _SUMS and not all(s.open for s in operands)
+        if one_more or isinstance(op, Unsqueeze | Squeeze | Permute | Reshape):
+            state = self.step(op, without)
+            if state.open is None and state.place is not None:
+                return replace(state, open=numbered)
+        if not isinstance(op, Gather) or operands[0].open or not without[0].places:
+            raise self._meeting(numbered)
+        (x, index), at = without, operands[1].place
+        if x.places[0] != Place(op.axis, 1, numbered.block) or at is None:
+            raise self._meeting(numbered)
+        found = self.shared.range_of(index.value)
+        if not (found.low >= 0 and found.high < numbered.block):
+            raise Mixed(
+                "an index below 0, or not below "
+                f"{numbered.block}, picks from another sample: clamp the indices before",
+                operand=1,
+            )
+        types = tuple(s.type for s in operands)
+        value = apply(op, x.value, index.value)
+        return State(value, op.type(*types), (at.at(op.axis + at.axis),), True)
+
+    def _meeting(self, left_open: Joined | Numbered) -> Mixed:
+        """The refusal of what was left open, of which there is another use."""
+        self.at = left_open.node
+        return left_open.problem
 
     def _free(self, op: Op, operands: Sequence[State], out: TensorType) -> State:
         """An op of what has no batch; a size that is the batch makes equal samples of it."""
@@ -232,9 +299,13 @@ class Unbatching:
                 if way.places and way.places[0].whole:
                     return State(self._built(way, operands), out, way.places, True)
                 found.update(dict.fromkeys(way.places))
+        first = [Place(0, 1, s.type.shape[0]) if s.type.rank else None for s in operands]
+        front = any(s.front or p in s.places for s, p in zip(operands, first, strict=True))
+        if front and not found and out.rank and out.shape[0] != 1:
+            found[Place(0, 1, out.shape[0])] = None
         squeezed = any(s.squeezed for s in operands)
         value = apply(op, *(s.value for s in operands))
-        return State(value, out, tuple(found)[:4], True, squeezed)
+        return State(value, out, tuple(found)[:4], True, squeezed, front)
 
     def _agrees(self, way: Pushed, operands: Sequence[State]) -> bool:
         return all(
@@ -242,93 +313,7 @@ class Unbatching:
             for need, s in zip(way.needs, operands, strict=True)
         )
 
-    # -- backwards: what has no batch, but meets one ----------------------------------------------
-
-    def equal(self, value: Value, place: Place) -> Value | None:
-        """One sample of a value that is equal for all of them; None where it is not."""
-        stack = [self._equal_steps(value, place)]
-        answer: Value | None = None
-        started = [False]
-        while stack:
-            try:
-                asked = stack[-1].send(answer) if started[-1] else next(stack[-1])
-                started[-1] = True
-            except StopIteration as done:
-                answer = done.value
-                stack.pop()
-                started.pop()
-                continue
-            stack.append(self._equal_steps(*asked))
-            started.append(False)
-        return answer
-
-    def _equal_steps(
-        self, value: Value, place: Place
-    ) -> Generator[tuple[Value, Place], Value | None, Value | None]:
-        key = (value, place)
-        if key in self._equal:
-            return self._equal[key]
-        self._equal[key] = None  # a value is no part of itself
-        found = None
-        if value.op is None:
-            found = self._slice(value, place)
-        else:
-            op, operands = value.op, value.operands
-            for way in pull(op, tuple(o.type for o in operands), place, self.size):
-                samples: list[Value] = []
-                for need, operand in zip(way.needs, operands, strict=True):
-                    if isinstance(need, Counting):
-                        break
-                    one = operand if need is None else (yield operand, need)
-                    if one is None:
-                        break
-                    samples.append(one)
-                else:
-                    found = way.build(*samples)
-                    break
-            if found is None and isinstance(op, Derived):
-                opened = op.define(*operands)
-                found = (yield opened, place) if opened is not value else None
-        self._equal[key] = found
-        return found
-
-    def _slice(self, leaf: Value, place: Place) -> Value | None:
-        """One sample of a constant all of whose samples are equal."""
-        t = self.leaves.get(leaf)
-        if t is None or t.kind == "input" or t.data is None or not isinstance(self.size, int):
-            return None
-        shape = t.type.shape
-        if place.axis >= len(shape) or shape[place.axis] != self.size * place.rest:
-            return None
-        array = t.array()
-        first, *others = (Sample.of(place, self.size, k).run(array) for k in range(self.size))
-        if any(other.tobytes() != first.tobytes() for other in others):  # 0 and -0 are not the same
-            return None
-        small = t.type.with_shape(first.shape)
-        name = f"{t.name}.{place.axis}.{place.outer}"
-        while name in self.dag.tensors or name in self.dag.nodes:
-            name += "_"
-        found = tensor(name, small)
-        self.leaves[found] = Tensor(name, t.kind, small, first)
-        return found
-
-    def counts(self, value: Value, axis: int) -> bool:
-        """Is each element its place along this axis, which is the batch?"""
-        while value.op is not None and not isinstance(value.op, Iota):
-            if not isinstance(value.op, _COUNTS) or value.dtype not in _NUMBERS:
-                return False
-            ways = pull(value.op, tuple(o.type for o in value.operands), Place(axis), self.size)
-            place = next((w.needs[0] for w in ways if isinstance(w.needs[0], Place)), None)
-            if place is None or not place.whole:
-                return False
-            value, axis = value.operands[0], place.axis
-        if value.op is not None:
-            return value.shape == (self.size,) and value.dtype in _NUMBERS
-        t = self.leaves.get(value)
-        if t is None or t.data is None or value.shape[axis] != self.size:
-            return False
-        numbers = np.arange(value.shape[axis]).reshape(-1, *[1] * (value.rank - axis - 1))  # type: ignore[arg-type]
-        return bool((t.array() == numbers).all())
+    # -- refusals ---------------------------------------------------------------------------------
 
     def depends_on_size(self, source: Node) -> Mixed:
         """The refusal of a node that takes the batch's size as a number; `self.at` uses it."""
@@ -354,11 +339,11 @@ class Unbatching:
     def output(self, name: str) -> State:
         """The state of an output; one that is repeated for each sample has a place too."""
         state = self.states[self.dag.outputs[name]]
-        if state.joined is not None:
-            raise self._meeting(state.joined)
+        if state.open is not None:
+            raise self._meeting(state.open)
         if not state.batched and self.names & dims.names(state.type.shape):
             for axis, d in enumerate(state.type.shape):
-                one = self.equal(state.value, Place(axis)) if d == self.size else None
+                one = self.shared.equal(state.value, Place(axis)) if d == self.size else None
                 if one is not None:
                     return State(one, state.type, (Place(axis),), True)
         return state

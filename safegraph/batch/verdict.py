@@ -8,8 +8,11 @@ file computes for its batch is kept, whatever sizes were written into its reshap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
+from operator import index
+from typing import SupportsIndex
 
 from safegraph import dims
 from safegraph.batch.batching import Many, lifted, same_terms
@@ -146,15 +149,13 @@ def batch(dag: SafeDAG, size: str | int | Mapping[str, str | int] = "batch") -> 
     such graph.
     """
     given = size if isinstance(size, Mapping) else {t.name: size for t in dag.inputs}
-    unknown = [n for n in given if n not in {t.name for t in dag.inputs}]
-    if unknown:
-        raise BatchError(f"{dag.name} has no input {', '.join(unknown)}")
+    _require_inputs(dag, given)
     if not given:
         raise BatchError(f"no input of {dag.name} was given a batch")
-    if len(set(given.values())) != 1:
-        raise BatchError(f"one batch has one size, not {', '.join(map(str, given.values()))}")
-    many = _new_size(dag, next(iter(given.values())))
-    return _with_batch(dag, dict.fromkeys(given, 0), {}, many)
+    sizes = list(dict.fromkeys(_new_size(dag, s) for s in given.values()))
+    if len(sizes) > 1:
+        raise BatchError(f"one batch has one size, not {', '.join(map(str, sizes))}")
+    return _with_batch(dag, dict.fromkeys(given, 0), {}, sizes[0])
 
 
 def rebatch(dag: SafeDAG, name: str = "batch", axis: Axis = 0) -> SafeDAG:
@@ -181,7 +182,7 @@ def _start(dag: SafeDAG, axis: Axis) -> tuple[dict[str, Place], Dim]:
     if isinstance(axis, str):
         if axis not in {n for t in inputs.values() for n in dims.names(t.shape)}:
             free = ", ".join(dag.sizes) or "none"
-            raise BatchError(f"no input of {dag.name} has the free size {axis}; there are: {free}")
+            raise BatchError(f"no input of {dag.name} has the free size {axis!r}; it has {free}")
         for name, t in inputs.items():
             at = [i for i, d in enumerate(t.shape) if str(d) == axis]
             merged = [d for d in t.shape if axis in dims.names(d) and str(d) != axis]
@@ -193,13 +194,17 @@ def _start(dag: SafeDAG, axis: Axis) -> tuple[dict[str, Place], Dim]:
             places.update((name, Place(i)) for i in at)
     else:
         wanted = axis if isinstance(axis, Mapping) else dict.fromkeys(inputs, axis)
+        _require_inputs(dag, wanted)
         for name, a in wanted.items():
-            if name not in inputs:
-                raise BatchError(f"{dag.name} has no input {name}; it has {', '.join(inputs)}")
             if a is None:
                 continue
+            number = _integer(a)
+            if number is None:
+                raise BatchError(
+                    f"input {name}: the batch axis is a number, or None for no batch, not {a!r}"
+                )
             try:
-                places[name] = Place(axis_of(a, inputs[name].rank))
+                places[name] = Place(axis_of(number, inputs[name].rank))
             except SafeGraphError as error:
                 raise BatchError(
                     f"input {name}: {inputs[name]}: {error}; say which inputs have a batch, by "
@@ -232,11 +237,30 @@ def _at(place: Place | None) -> At:
     return place.axis if place.whole else (place.axis, place.outer, place.inner)
 
 
+def _integer(x: object) -> int | None:
+    """An integer, also one of NumPy's; None for anything else, and for booleans."""
+    return None if isinstance(x, bool) or not isinstance(x, SupportsIndex) else index(x)
+
+
+def _require_inputs(dag: SafeDAG, names: Iterable[object]) -> None:
+    own = [t.name for t in dag.inputs]
+    unknown = [str(n) for n in names if n not in own]
+    if unknown:
+        raise BatchError(
+            f"{dag.name} has no input {', '.join(unknown)}; it has {', '.join(own) or 'none'}"
+        )
+
+
 def _new_size(dag: SafeDAG, size: str | int) -> Dim:
-    if isinstance(size, int):
-        if size < 1:
-            raise BatchError(f"a batch has at least one sample, not {size}")
-        return size
+    number = _integer(size)
+    if number is not None:
+        if number < 1:
+            raise BatchError(f"a batch has at least one sample, not {number}")
+        return number
+    if not isinstance(size, str) or not size.isidentifier() or iskeyword(size):
+        raise BatchError(
+            f"the size of a batch is a number, or a name of letters, digits and _, not {size!r}"
+        )
     if size in dag.sizes:
         raise BatchError(f"{dag.name} has a free size {size} already: choose another name")
     return dims.size(size)

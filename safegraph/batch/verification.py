@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safegraph.compare import SCALES, random_inputs
+from safegraph.compare import SCALES, evaluated
 from safegraph.dag import SafeDAG
 from safegraph.dims import Dim, Shape, Size
 from safegraph.dtypes import is_float, precision
-from safegraph.errors import SafeGraphError, ShapeError
+from safegraph.errors import BatchError, SafeGraphError, ShapeError
 from safegraph.ops.sample import Place, Sample
 
 At = int | tuple[int, Dim, Dim] | None
@@ -52,17 +52,23 @@ def verify(
 ) -> Verification:
     """Both graphs on random inputs: every sample by itself, and all but one with that one changed.
 
-    Raises ShapeError where no small sizes suit the graph.
+    Raises BatchError for numbers of samples that no batch has, ShapeError where no small sizes suit
+    the graph, and EvaluationError where no small integers do.
     """
+    counts = tuple(batches)
+    if not counts or any(type(n) is not int or n < 1 for n in counts):
+        raise BatchError(
+            f"to verify, give the numbers of samples to try, such as (1, 3), not {batches!r}"
+        )
     free = isinstance(size, Size)
-    counts = tuple(batches) if free else (int(size),)
+    if not free:
+        counts = (int(size),)
     problems: list[str] = []
     equal = isolated = True
     worst = 0.0
     for count in counts:
         sizes = _sizes(original, {str(size): count} if free else {})
-        given = random_inputs(original, sizes, seed=seed)
-        whole = original.evaluate(**given)
+        given, whole = evaluated(original, sizes, seed=seed)
         for k in range(count):
             alone = result.evaluate(
                 **{n: _taken(a, axes.get(n), count, k) for n, a in given.items()}
@@ -78,8 +84,8 @@ def verify(
                     problems.append(
                         f"output {name}, sample {k} of {count}: max|a - b| / max|b| = {error:.3g}"
                     )
-        changed = _with_another(given, random_inputs(original, sizes, seed=seed + 1), axes, count)
-        again = original.evaluate(**changed)
+        other, _ = evaluated(original, sizes, seed=seed + 1)
+        again = original.evaluate(**_with_another(given, other, axes, count))
         for name in whole:
             for k in range(1, count):
                 before, after = (_taken(v[name], axes.get(name), count, k) for v in (whole, again))

@@ -36,7 +36,8 @@ def contraction(equation: str, operands: Sequence[Value]) -> Value | None:
         named = target
     if len(operands) > 1:
         return x
-    x = reduce(x, [i for i, c in enumerate(named) if c not in out], "sum", keep=False)
+    summed = [i for i, c in enumerate(named) if c not in out]
+    x = reduce(x, summed, "sum", keep=False, as_written=True)
     kept = [c for c in named if c in out]
     return permute(x, [kept.index(c) for c in out])
 

@@ -201,7 +201,8 @@ class ArgMax(Derived):
         found = binary("equal", x, reduce(x, [axis], "min" if self.smallest else "max"))
         found = found.maximum(x.is_nan()) if is_float(x.dtype) else found
         number = unsqueeze(iota(size), range(1, x.rank - axis))
-        return reduce(select(found, number, scalar(size, "i64")), [axis], "min", keep=self.keep)
+        last = scalar(size - 1, "i64")  # no more than what is found, of which there is one
+        return reduce(select(found, number, last), [axis], "min", keep=self.keep)
 
     def normal(self, x: TensorType) -> ArgMax:
         return ArgMax(axis_of(self.axis, x.rank), self.keep, self.smallest)
