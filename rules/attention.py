@@ -59,6 +59,8 @@ def attend(
         first, q, k = other(first), k, q
     if not is_float(q.dtype) or scores[key] in first.left:
         return None
+    if 0 in (*q.shape, *k.shape):
+        return None  # no head, or no key
     depth = [c for c in first.left if c not in scores]
     places = [i for i in range(len(scores)) if i != key]
     batch = [i for i in places if scores[i] in first.left and scores[i] in first.right]

@@ -13,7 +13,8 @@ from safegraph.derived.index import Flip
 from safegraph.derived.norm import BatchNorm
 from safegraph.derived.pointwise import Broadcast, Sqrt
 from safegraph.derived.pool import AvgPool
-from safegraph.law import Build, Law, Term, any_of, constant, one, spec, table, variables
+from safegraph.dtypes import is_float
+from safegraph.law import Build, Law, Term, any_of, constant, one, positive, spec, table, variables
 from safegraph.op import TensorType
 from safegraph.ops import Interleave, Pad, Stride
 from safegraph.value import Value, apply, cast, full, iota, pad, permute, reduce, reshape, unsqueeze
@@ -37,8 +38,13 @@ def scaled(w: Value, factor: Value) -> Value:
 def fold_norm(
     c: Conv, n: BatchNorm, x: Value, w: Value, scale: Value, bias: Value, mean: Value,
     variance: Value, b: Value | None = None,
-) -> Value:  # fmt: skip
-    """A batch norm of a convolution: (y - mean) * factor + bias, factor = scale / sqrt(var + eps)."""
+) -> Value | None:  # fmt: skip
+    """A batch norm of a convolution: (y - mean) * factor + bias, factor = scale / sqrt(var + eps).
+
+    Without an eps the factor may be infinite.
+    """
+    if n.eps <= 0:
+        return None
     factor = scale / apply(Sqrt(), variance + n.eps)
     return c(x, scaled(w, factor), (zero_if_none(b, w) - mean) * factor + bias)
 
@@ -62,7 +68,7 @@ def per_channel(k: Value, channels: object, rank: int) -> Value | None:
 def fold_affine(
     c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
 ) -> Value | None:
-    """The maps y * k, y / k, y + k, y - k with one number for each channel."""
+    """The maps y * k, y + k, y - k with one number for each channel."""
     b = zero_if_none(b, w)
     rank = w.rank
     channel = per_channel(k, w.shape[0], rank)
@@ -71,13 +77,21 @@ def fold_affine(
     match m.kind:
         case "multiply":
             return c(x, scaled(w, channel), b * channel)
-        case "divide":
-            return c(x, scaled(w, 1 / channel), b / channel)
         case "add":
             return c(x, w, b + channel)
         case "subtract":
             return c(x, w, b - channel)
     return None
+
+
+def fold_quotient(
+    c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+) -> Value | None:
+    """The map y / k with one number for each channel; a quotient of integers is rounded."""
+    channel = per_channel(k, w.shape[0], w.rank)
+    if m.kind != "divide" or channel is None or not is_float(w.dtype) or k.dtype != w.dtype:
+        return None
+    return c(x, scaled(w, 1 / channel), zero_if_none(b, w) / channel)
 
 
 def fold_affine_exchanged(
@@ -101,12 +115,21 @@ def fold_affine_before(
     match m.kind:
         case "multiply":
             return c(x, w * inputs, b)
-        case "divide":
-            return c(x, w / inputs, b)
         case "add" | "subtract" if not any((*c.before, *c.after)):
             shift = reduce(w * inputs, range(1, w.rank), "sum", keep=False)
             return c(x, w, b + shift if m.kind == "add" else b - shift)
     return None
+
+
+def fold_quotient_before(
+    c: Conv, m: Broadcast, x: Value, w: Value, k: Value, b: Value | None = None
+) -> Value | None:
+    """The map x / k before a convolution, into the input channels of the weight."""
+    channel = per_channel(k, x.shape[1], w.rank) if x.rank == w.rank and c.groups == 1 else None
+    if m.kind != "divide" or channel is None or not is_float(w.dtype) or k.dtype != w.dtype:
+        return None
+    weight = w / reshape(channel, (1, x.shape[1], *[1] * (w.rank - 2)))
+    return c(x, weight) if b is None else c(x, weight, b)
 
 
 def pointwise_conv(c: Conv, w: Value) -> bool:
@@ -248,7 +271,7 @@ def beside_norm(
 ) -> Value | None:  # fmt: skip
     """A convolution and a batch norm of its operand, added: a norm is a diagonal convolution."""
     one_ = delta(c, x, w)
-    if one_ is None:
+    if one_ is None or n.eps <= 0:
         return None
     factor = scale / apply(Sqrt(), variance + n.eps)
     merged = c(x, w + scaled(one_, factor), zero_if_none(b, w) + (bias - mean * factor))
@@ -329,6 +352,10 @@ FOLDING = table("conv",
     biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k)), like=CHANNELS, grade="finite"),
     one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS, grade="finite"),
     one("a biased convolution of an affine map",      c(m(x, k), w, b),  fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS, grade="finite"),
+    # Where k may be 0, the quotient is infinite and a sum of such products NaN.
+    biased("a quotient of a convolution",             lambda y: m(y, k), fold_quotient,         facts=(constant(w), constant(k), positive(k)), like=CHANNELS, grade="finite"),
+    one("a convolution of a quotient",                c(m(x, k), w),     fold_quotient_before,  facts=(constant(w), constant(k), positive(k)), like=INPUTS, grade="finite"),
+    one("a biased convolution of a quotient",         c(m(x, k), w, b),  fold_quotient_before,  facts=(constant(w), constant(k), positive(k)), like=INPUTS, grade="finite"),
     one("a convolution of a border",                  c(p(x), w),        absorb_pad, like=PLAIN),
     one("a biased convolution of a border",           c(p(x), w, b),     absorb_pad, like=PLAIN),
 )

@@ -6,6 +6,7 @@ from safegraph.derived.einsum import Einsum, Labels
 from safegraph.derived.index import Gather
 from safegraph.derived.shape import Concat
 from safegraph.dims import Dim
+from safegraph.dtypes import is_float
 from safegraph.law import any_of, constant, one, table, variables
 from safegraph.ops import Group, Permute, Reduce, Repeat, Slice, Squeeze, Stride, Ungroup, Unsqueeze
 from safegraph.value import (
@@ -150,8 +151,8 @@ def reduced_first(e: Einsum, x: Value, y: Value) -> Value | None:
 
 
 def mean_result(f: Reduce, e: Einsum, x: Value, y: Value) -> Value | None:
-    """A mean over axes that one operand alone has is a mean of that operand."""
-    if f.kind != "mean":
+    """A mean over axes that one operand alone has is a mean of that operand; of integers, rounded."""
+    if f.kind != "mean" or not is_float(x.dtype):
         return None
     labels = [e.out[axis] for axis in f.axes]
     if all(c in e.left and c not in e.right for c in labels):

@@ -230,9 +230,11 @@ def reduce_reduce(f: Reduce, h: Reduce, x: Value) -> Value | None:
 
 
 def pad_pointwise(h: Op, a: Pad, x: Value) -> Value | None:
-    """A border is mapped to a border of the mapped number."""
+    """A border is mapped to a border of the mapped number, which is no complex one."""
+    if x.dtype.startswith("c"):
+        return None
     fill = h.run(np.full((1,), a.fill, to_numpy(x.dtype)))[0]
-    if fill != fill:
+    if float(fill) != fill:  # NaN, or a large integer
         return None
     return Pad(a.before, a.after, float(fill))(h(x))
 
@@ -250,7 +252,7 @@ def interleaved(g: Group, a: Pad, x: Value) -> Value | None:
             steps.append(1)
             ends.append(0)
             continue
-        if n != 2 or x.shape[own[-1]] != 1 or not isinstance(grown, int):
+        if n != 2 or x.shape[own[-1]] != 1 or not isinstance(grown, int) or 0 in x.shape:
             return None
         steps.append(grown + 1)
         ends.append(grown)
@@ -275,7 +277,7 @@ SPREAD = tuple(
 """Elements followed by zeros, in one axis."""
 
 # fmt: off
-UPWARDS = table("movement", *(_through_pointwise(cls, up=True) for cls in UP))
+UPWARDS = table("movement", *(_through_pointwise(cls, up=True) for cls in UP), varies=True)
 
 REDUCTIONS = table("movement",
     one("a reduction of a permute",      f(p(x)),  reduce_permute),

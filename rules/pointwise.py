@@ -30,7 +30,7 @@ def above(x: Value, y_is: float) -> Value | None:
     return x if y_is <= 0 else None
 
 
-def square_root(x: Value, y_is: float) -> Value | None:
+def squared(x: Value, y_is: float) -> Value | None:
     """The square root of a square, and the square of a square root."""
     return x if y_is == 2 else None
 
@@ -40,6 +40,7 @@ exp, log, maximum, root = Unary("exp"), Unary("log"), Binary("maximum"), Binary(
 # fmt: off
 COMMUTE = table("pointwise",
     one("operands exchanged",              b(x, y),  exchanged,                        grade="exact"),
+    varies=True,
 )
 
 LAWS = table("pointwise",
@@ -50,8 +51,9 @@ LAWS = table("pointwise",
     one("exp of a logarithm",              exp(log(x)), x,           facts=positive(x)),
     one("a maximum with less",             maximum(x, y), above,     facts=(nonnegative(x), uniform(y)), grade="exact"),
     one("a maximum with less, exchanged",  maximum(y, x), above,     facts=(nonnegative(x), uniform(y)), grade="exact"),
-    one("a magnitude",                     maximum(x, -x), x,        facts=nonnegative(x), grade="exact"),
-    one("a root of a square",              root(x * x, y), square_root, facts=(nonnegative(x), uniform(y))),
-    one("a square of a root",              root(x, y) * root(x, y), square_root, facts=(nonnegative(x), uniform(y))),
+    one("a magnitude",                     maximum(x, -x), lambda x: None if x.dtype.startswith("u") else x, facts=nonnegative(x), grade="exact"),
+    one("a root of a square",              root(x * x, y), squared, facts=(nonnegative(x), uniform(y))),
+    one("a square of a root",              root(x, y) * root(x, y), squared, facts=(nonnegative(x), uniform(y))),
+    varies=True,
 )
 # fmt: on

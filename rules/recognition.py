@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import pi, sqrt
 
-from safegraph.derived.attention import Attention
 from safegraph.derived.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
 from safegraph.derived.pointwise import Gelu, Sigmoid
 from safegraph.dims import Dim, product, same
@@ -37,16 +36,14 @@ from safegraph.value import (
     ungroup,
 )
 
-x, y, z, w, a, b, e = variables("x y z w a b e")
-q, k, v, m = variables("q k v m")
+x, y, z, w, a, b, e, m = variables("x y z w a b e m")
 (layer,) = any_of(LayerNorm, "layer")
 (rms,) = any_of(RmsNorm, "rms")
 (grouped,) = any_of(GroupNorm, "grouped")
 (soft,) = any_of(Softmax, "soft")
-(attention,) = any_of(Attention, "attention")
 (f,) = any_of(Reduce, "f")
 (p,) = any_of(Permute, "p")
-r, t = any_of(Repeat, "r t")
+(r,) = any_of(Repeat, "r")
 (u,) = any_of(Unsqueeze, "u")
 g, g2 = any_of(Group, "g g2")
 n, n2 = any_of(Ungroup, "n n2")
@@ -148,7 +145,9 @@ def _groups(before: Value, parts: Value, axes: int) -> int | None:
     if before.rank < 2 or parts.rank != axes + 2 or not same(before.shape[0], parts.shape[0]):
         return None
     groups, channels = parts.shape[1], before.shape[1]
-    if not isinstance(groups, int) or not isinstance(channels, int) or channels % groups:
+    if not isinstance(groups, int) or not isinstance(channels, int):
+        return None
+    if not groups or not channels or channels % groups:
         return None
     # a group of neighbouring channels with all their places is what follows in memory
     rest = product(before.shape[1:])

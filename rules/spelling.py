@@ -168,6 +168,7 @@ NUMBERS = table("spelling",
     one("a negative factor",                   x * a,              lambda x, a_is: -(x * number(-a_is, x)) if a_is < 0 else None,
         facts=(uniform(a), varying(x))),
     one("the opposite of a factor",            x * (-y),           -(x * y)),
+    varies=True,
 )
 
 FUNCTIONS = table("spelling",
@@ -199,6 +200,7 @@ FUNCTIONS = table("spelling",
     one("0 or -inf added, new axes",           x + r(u(choose(c, y, z))), lambda x, c, y_is, z_is, r, u: barred(x, r(u(c)), y_is, z_is), facts=(uniform(y), uniform(z)),
         like=tuple(_wide(shape) + repeat(unsqueeze(_barred(shape[1:]), (0,)), (shape[0], *[1] * (len(shape) - 1))) for shape in _SHAPES)),
     one("a join of one value with itself",     joined(x, x),        lambda joined, x: repeat(x, [2 if i == joined.axis else 1 for i in range(x.rank)]) if x.shape[joined.axis] == 1 else None, grade="exact"),
+    varies=True,
 )
 
 STATISTICS = table("spelling",
@@ -218,6 +220,7 @@ STATISTICS = table("spelling",
         like="x: 2 3 4, y: 2 3 1, z: 2 3 1, m: 2 3 4"),
     one("a product with an inverse root, repeated", x * r(t(inverse(root(y, z))) * m), lambda x, r, t, y, z, m: (x / r(t(root(y, z)))) * r(m),
         like=tuple(_normed(*sizes) for sizes in ((2, 3, 4), (2, 4, 3, 5)))),
+    varies=True,
 )
 # fmt: on
 

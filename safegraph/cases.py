@@ -7,15 +7,20 @@ sizes.  `safegraph.soundness` compares values on them; tests of optimization sta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import unwrap
+from math import prod
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from safegraph import ops as core
 from safegraph.dag import SafeDAG, Tensor
-from safegraph.derived.base import randomly
-from safegraph.dims import Shape, Size, assuming, holds, size, substitute
+from safegraph.derived.base import Derived, randomly
+from safegraph.dims import Dim, Shape, Size, assuming, holds, size, substitute
 from safegraph.draw import (
     MISFITS,
     Drawn,
@@ -27,9 +32,9 @@ from safegraph.draw import (
     random_shape,
     related,
 )
-from safegraph.dtypes import is_float, to_numpy
+from safegraph.dtypes import is_float, is_integer, to_numpy
 from safegraph.egraph import Number, uniform_value
-from safegraph.law import Law, Var
+from safegraph.law import Law, SpecCall, Term, Var
 from safegraph.op import OPS, Op, TensorType
 from safegraph.value import Value, apply, tensor, walk
 
@@ -37,6 +42,11 @@ _NUMBERS = (0, 1, -1, 2)
 _BATCH = "n"
 _LIKE = 0.8  # how often the example of a law is followed
 _INFINITE = 0.25  # how often leaves have infinite elements
+_WIDE = 0.5  # how often integers that index nothing are other than -1 and 0
+_INTEGERS = 0.2  # how often floats are made integers, where the law fires on these
+_LITERAL = 0.2  # how often a size is a number that the law's own code has
+_LARGEST = 64  # of those numbers
+_MOST_ELEMENTS = 100_000
 Sizes = Mapping[str, int]
 
 
@@ -238,6 +248,7 @@ class Case:
         Laws that ask for no finite values get some of -inf in a quarter of the cases.
         """
         positive = bool(rng.random() < 0.5)
+        wide = not self._indexes and rng.random() < _WIDE
         infinite = law.grade in ("exact", "real") and rng.random() < _INFINITE
         facts = {(f.kind, f.name) for f in law.facts}
         found = {}
@@ -245,6 +256,8 @@ class Case:
             type_ = self.scope[name].type
             above = ("positive", name) in facts or ("nonnegative", name) in facts
             array = random_array(rng, type_, sizes, positive=positive or above)
+            if wide and is_integer(type_.dtype) and not (above or type_.dtype.startswith("u")):
+                array = rng.integers(-7, 8, array.shape).astype(array.dtype)
             if ("positive", name) in facts and not is_float(type_.dtype):
                 array = np.ones_like(array)
             elif ("nonnegative", name) in facts:
@@ -258,6 +271,14 @@ class Case:
             found[name] = array
         return found
 
+    @property
+    def _indexes(self) -> bool:
+        """Does a derived op take integers, which may have to be places in a table?"""
+        return any(
+            isinstance(v.op, Derived) and any(is_integer(o.dtype) for o in v.operands)
+            for v in walk([self.left, self.right])
+        )
+
 
 def _with_infinities(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
     """The array with zeros, and mostly with elements of -inf, as masks have."""
@@ -267,21 +288,26 @@ def _with_infinities(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
 
 
 def cases(
-    law: Law, rng: np.random.Generator, count: int, *, tries: int | None = None
+    law: Law,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    tries: int | None = None,
+    varied: bool = True,
 ) -> Iterator[Case]:
     """Up to `count` different cases in which a law fires: both sides with random ops and shapes.
 
     Cases differ in their terms: in an op's spec, a leaf's type, or a number that the law takes.
     Ops are drawn bottom-up by `Op.draw` on shapes that are like an example of the law (`Law.like`)
     or fit by chance, tried again and again (`tries` times in all; by default 400 for each case), or
-    come from the definition of a derived op that has the structure of the left side.
+    come from the definition of a derived op that has the structure of the left side.  With
+    `varied`, some come once more with integers for floats, or with a size named in the law's code.
     """
+    (other,) = rng.spawn(1)
     defined = definitions(law.left)
     likely = 0.5 if all(isinstance(o, Var) for o in law.left.operands) else 0.9
     seen: set[tuple[Any, ...]] = set()
     for _ in range(400 * count if tries is None else tries):
-        if count <= 0:
-            return
         follow = rng.random() < _LIKE
         example = randomly(rng, law.operand_examples) if law.operand_examples and follow else {}
         drawn = Drawn(rng, example)
@@ -291,10 +317,15 @@ def cases(
             found = from_definition(law.left, defined[int(rng.integers(len(defined)))], rng)
         else:
             found = drawn.scope if drawn.term(law.left) is not None else None
-        case = None if found is None else _case(law, found, rng, seen)
-        if case is not None:
+        if found is None:
+            continue
+        case = _case(law, found, rng, seen)
+        more = _variants(law, found, other, seen) if varied else ()
+        for each in (*([case] if case else []), *more):
             count -= 1
-            yield case
+            yield each
+            if count <= 0:
+                return
 
 
 def _case(
@@ -309,6 +340,28 @@ def _case(
     return _built(law, types, found, rng, {}, seen)
 
 
+def _variants(
+    law: Law, found: Mapping[str, Any], rng: np.random.Generator, seen: set[tuple[Any, ...]]
+) -> Iterator[Case]:
+    """The same ops, now and then, on integers, and on a size that the law's code names."""
+    types = {n: found[n].type for n in law.tensors}
+    if any(is_float(t.dtype) for t in types.values()) and rng.random() < _INTEGERS:
+        case = _built(law, with_floats_as(types, "i64"), found, rng, {}, seen)
+        if case and is_meant(case.left):
+            yield case
+    own = literals(law)
+    if own and rng.random() < _LITERAL:
+        types = _with_size(types, randomly(rng, own), rng)
+        case = _built(law, types, found, rng, {}, seen)
+        if case:
+            yield case
+
+
+def is_meant(value: Value) -> bool:
+    """Are all ops of a term meant for the element types of their operands?"""
+    return all(v.op is None or meant_for(type(v.op), v.operands) for v in walk([value]))
+
+
 def _built(
     law: Law,
     types: Mapping[str, TensorType],
@@ -321,10 +374,11 @@ def _built(
     scope |= {v.name: found[v.name] for v in law.specs}
     for fact in law.facts:
         if fact.kind == "uniform":
+            dtype = types[fact.name].dtype
             own = None if rng.random() < 0.2 else number_of(found[fact.name])
-            scope[f"{fact.name}_is"] = (
-                _number(law, fact.name, types[fact.name].dtype, rng) if own is None else own
-            )
+            if own is None or dtype != found[fact.name].dtype:
+                own = _number(law, fact.name, dtype, rng)
+            scope[f"{fact.name}_is"] = own
     with assuming() as assumptions:
         left = instance(law.left, scope)
         if left is None:
@@ -369,22 +423,100 @@ def _with_free_size(
     types: Mapping[str, TensorType], rng: np.random.Generator
 ) -> tuple[dict[str, TensorType], Sizes] | None:
     """One size of all types made free."""
-    known = sorted({d for t in types.values() for d in t.shape if isinstance(d, int) and d > 1})
+    known = _known_sizes(types)
     if not known:
         return None
     chosen = known[int(rng.integers(len(known)))]
-    free = size(_BATCH)
-    found = {
-        n: t.with_shape(tuple(free if d == chosen else d for d in t.shape))
-        for n, t in types.items()
+    return _replaced(types, chosen, size(_BATCH)), {_BATCH: chosen}
+
+
+def _with_size(
+    types: Mapping[str, TensorType], number: int, rng: np.random.Generator
+) -> dict[str, TensorType]:
+    """One size of all types made this number, if that is not too much."""
+    known = _known_sizes(types)
+    found = _replaced(types, randomly(rng, known), number) if known else dict(types)
+    most = max((prod(map(int, t.shape)) for t in found.values()), default=0)
+    return found if most <= _MOST_ELEMENTS else dict(types)
+
+
+def _known_sizes(types: Mapping[str, TensorType]) -> list[int]:
+    return sorted({d for t in types.values() for d in t.shape if isinstance(d, int) and d > 1})
+
+
+def _replaced(types: Mapping[str, TensorType], old: int, new: Dim) -> dict[str, TensorType]:
+    return {
+        n: t.with_shape(tuple(new if d == old else d for d in t.shape)) for n, t in types.items()
     }
-    return found, {_BATCH: chosen}
+
+
+def with_floats_as(types: Mapping[str, TensorType], dtype: str) -> dict[str, TensorType]:
+    """The types, floats replaced by another element type."""
+    return {n: TensorType(dtype, t.shape) if is_float(t.dtype) else t for n, t in types.items()}
+
+
+# -- numbers that a law knows ---------------------------------------------------------------------
+
+
+@cache
+def literals(law: Law) -> tuple[int, ...]:
+    """Sizes at which the functions of a law may do something else: whole numbers in their code.
+
+    A law that is wrong for 7 alone, `if x.shape[0] == 7`, is seldom met by chance.  Of each number
+    up to 64 there is the next one, too, for `>`.
+    """
+    stack: list[Any] = [law.right, *law.when]
+    seen: set[int] = set()
+    found: set[int] = set()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        match item:
+            case bool():
+                pass
+            case int():
+                found |= {n for n in (item, item + 1) if 1 < n <= _LARGEST}
+            case tuple() | frozenset():
+                stack += item
+            case Term(head, operands):
+                stack += (head, *operands)
+            case SpecCall(function, arguments):
+                stack += (function, *arguments)
+            case CodeType():
+                stack += item.co_consts
+            case FunctionType():
+                stack += _reached(item)
+    return tuple(sorted(found))
+
+
+def _reached(function: FunctionType) -> Iterator[Any]:
+    """The code of a function, and the numbers and functions of its module that it uses."""
+    yield function.__code__
+    yield from function.__defaults__ or ()
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing is in it yet
+            yield cell.cell_contents
+    known = function.__globals__
+    for name in _global_names(function.__code__):
+        value = unwrap(known[name]) if callable(known.get(name)) else known.get(name)
+        if isinstance(value, int) or getattr(value, "__globals__", None) is known:
+            yield value
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _global_names(inner)
 
 
 __all__ = [
     "Case",
     "Sample",
     "cases",
+    "literals",
     "numeric",
     "random_array",
     "random_shape",

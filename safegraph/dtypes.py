@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from safegraph.errors import ShapeError
+from safegraph.errors import ShapeError, SpecError
 
 _NUMPY = {
     "bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
@@ -64,6 +65,21 @@ def is_integer(name: str) -> bool:
     return name[0] in "iu"
 
 
+def require_number(value: float, name: str) -> None:
+    """Raise SpecError where an integer type has no such number: it would wrap, or be no number.
+
+    >>> require_number(255, "u8")
+    >>> require_number(-1, "u8")
+    Traceback (most recent call last):
+    safegraph.errors.SpecError: u8 has no number -1: it has 0 to 255
+    """
+    if not is_integer(name):
+        return
+    limits = np.iinfo(to_numpy(name))
+    if not limits.min <= value <= limits.max:  # so NaN fails too
+        raise SpecError(f"{name} has no number {value}: it has {limits.min} to {limits.max}")
+
+
 @cache
 def precision(name: str) -> float:
     """The distance from 1 to the next number of a floating-point type.
@@ -71,11 +87,25 @@ def precision(name: str) -> float:
     >>> precision("f32") == 2**-23
     True
     """
+    return float(_limits(name).eps)
+
+
+@cache
+def largest_number(name: str) -> float:
+    """The largest finite number of a floating-point type.
+
+    >>> largest_number("f16")
+    65504.0
+    """
+    return float(_limits(name).max)
+
+
+def _limits(name: str) -> Any:
     if name in _NUMPY:
-        return float(np.finfo(to_numpy(name)).eps)
+        return np.finfo(to_numpy(name))
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(to_numpy(name)).eps)
+    return ml_dtypes.finfo(to_numpy(name))
 
 
 def accumulator(name: str) -> str:

@@ -19,7 +19,7 @@ from safegraph.engine import Engine
 from safegraph.errors import LawError
 from safegraph.law import Law
 from safegraph.op import Interned, Op, TensorType, by_id
-from safegraph.ops import Pointwise, Scalar
+from safegraph.ops import Pointwise, Repeat, Scalar, Unsqueeze
 from safegraph.ranges import Range, kinship, of_number, of_op, of_type
 from safegraph.schedule import Floods
 from safegraph.value import Value, tensor, walk
@@ -112,6 +112,7 @@ class EGraph:
         self._names: dict[int, str] = {}
         self._constants: set[int] = set()
         self._uniform: dict[int, Number] = {}
+        self._written: set[int] = set()  # of these, what is a number and no more
         self._leaf_ranges: Callable[[str], Range | None] = lambda name: None
         self._ranges: dict[int, Range] = {}
         self._held: dict[Law, list[tuple[int, ...]]] = {}
@@ -202,7 +203,11 @@ class EGraph:
             number = Number(number.value.real, number.dtype)
         self._uniform[index] = number
         self._ranges[index] = of_number(number.value, number.dtype)
-        self._engine.uniform(index, number.id)
+        op, operands = self._ops[index], self._operands[index]
+        is_spread = isinstance(op, Repeat | Unsqueeze) and operands[0] in self._written
+        if isinstance(op, Scalar) or is_spread:
+            self._written.add(index)
+        self._engine.uniform(index, number.id, written=index in self._written)
 
     # -- laws -------------------------------------------------------------------------------------
 
@@ -258,6 +263,8 @@ class EGraph:
     def _apply(self, law: Law, number: int, match: tuple[int, ...]) -> bool:
         """Build the right side for one match, equal to the root; False where there is none."""
         operands = match[1 : 1 + len(law.tensors)]
+        if law.varies and match[0] in self._written:
+            return False
         if not self._within(law, operands):
             return False
         template = self._right_side(law, number, match)

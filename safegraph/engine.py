@@ -27,9 +27,9 @@ from safegraph.op import Op
 
 _LARGE = 6  # ops in a left side that is matched in parts
 
-_NUMBER = 1 << 40  # less this is the index of an e-node that is a number: it goes before others
+_NUMBER = 1 << 40  # less this is the index of an e-node that is a number: it names its class
 
-_SETUP = f"""
+_SETUP = """
 (sort T)
 (constructor ref (i64) T :unextractable)
 (constructor leaf (i64) T)
@@ -38,14 +38,14 @@ _SETUP = f"""
 (relation constant (T))
 (relation n_leaf (i64 i64))
 (relation n_constant (i64))
-(relation n_uniform (i64 i64))
+(relation n_uniform (i64 i64 i64))
 (relation n_union (i64 i64))
 (ruleset load) (ruleset facts) (ruleset clear)
 (rule ((n_leaf i s)) ((union (ref i) (leaf s)) (set (id (ref i)) i) (delete (n_leaf i s)))
       :ruleset load)
 (rule ((n_constant i)) ((constant (ref i)) (delete (n_constant i))) :ruleset load)
-(rule ((n_uniform i u)) ((set (uniform (ref i)) u) (set (id (ref i)) (- i {_NUMBER}))
-                         (delete (n_uniform i u))) :ruleset load)
+(rule ((n_uniform i n u))
+      ((set (uniform (ref i)) u) (set (id (ref i)) n) (delete (n_uniform i n u))) :ruleset load)
 (rule ((n_union i j)) ((union (ref i) (ref j)) (delete (n_union i j))) :ruleset load)
 """
 
@@ -79,9 +79,9 @@ class Engine:
         """That an e-node depends on no input."""
         self._pending["n_constant"].append((index,))
 
-    def uniform(self, index: int, number: int) -> None:
-        """That all elements of an e-node are one number, by its own number."""
-        self._pending["n_uniform"].append((index, number))
+    def uniform(self, index: int, number: int, *, written: bool) -> None:
+        """That all elements of an e-node are one number, which it may be written as."""
+        self._pending["n_uniform"].append((index, index - (1 + written) * _NUMBER, number))
 
     def union(self, a: int, b: int) -> None:
         """That two e-nodes are equal."""
@@ -198,7 +198,8 @@ class Engine:
         """Run left sides once; gives what is new of each law, in a fixed order.
 
         A match is the numbers of the root, of the tensors, of the specs, and of the values that are
-        known to be uniform.  A class is named by its oldest e-node, or by one that is a number.
+        known to be uniform.  A class is named by its oldest e-node, or before others by one that is
+        a number, first by one that is written as one.
         """
         numbers = {law: self.number(law) for law in laws}
         together = self._together("law", tuple(numbers.values()))

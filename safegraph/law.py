@@ -27,7 +27,7 @@ from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 from safegraph.dtypes import DTYPES
-from safegraph.errors import LawError, ShapeError
+from safegraph.errors import LawError, ShapeError, SpecError
 from safegraph.op import Op, TensorType
 from safegraph.ops import Binary, Unary
 from safegraph.ranges import Range
@@ -223,7 +223,12 @@ class Law:
     without a bias share a text.  Where ops must fit each other too: whole terms, as values.  Tests
     draw cases like these: other sizes, equal ones together."""
 
+    varies: bool = False
+    """Only where the root is not known to be one number: what is one needs no other form."""
+
     def __post_init__(self) -> None:
+        if wrong := "; ".join(_mistakes(self)):
+            raise ValueError(f"{self.name or 'a law'}: {wrong}")
         if lacks := [t for t in self.tensors if any(t not in e for e in self.operand_examples)]:
             raise ValueError(f"{self.name}: like lacks {', '.join(lacks)}: {self.like!r}")
         if self.grade not in GRADES:
@@ -294,7 +299,7 @@ class Law:
             names = _parameters(self.right)
             every = _EVERY in names
             built = self.right(**{n: v for n, v in scope.items() if every or n in names})
-        except (ShapeError, _NoLaw):
+        except (ShapeError, SpecError, _NoLaw):
             return None
         except _MISTAKES as error:
             given = ", ".join(f"{n} = {v!r}" for n, v in scope.items())
@@ -312,6 +317,41 @@ class Law:
     def __str__(self) -> str:
         right = _show(self.right) if isinstance(self.right, Term | Var) else "..."
         return f"{self.name}: {_show(self.left)} -> {right}"
+
+
+def _mistakes(law: Law) -> Iterator[str]:
+    """What makes a law no law, whatever its variables stand for."""
+    if not law.name:
+        yield "it needs a name, by which proofs and explanations tell of it"
+    if not isinstance(law.left, Term):
+        yield f"the left side is an op on variables, not {_show(law.left)}"
+        return
+    for c in law.when:
+        if not isinstance(c, SpecCall):
+            yield f"when= is a @spec function of variables of the law, along(p, x), not {c!r}"
+    for part in _parts(law.left):
+        if isinstance(part, Term) and isinstance(part.head, SpecCall):
+            yield f"{part.head} is computed: that is for the right side, the left has any_of(...)"
+    for part in (*_parts(law.left), *_parts(law.right)):
+        if isinstance(part, Term) and not isinstance(part.head, SpecCall):
+            cls: Any = part.head.cls if isinstance(part.head, OpVar) else type(part.head)
+            least, most = cls.arity
+            count = len(part.operands)
+            if count < least or (most is not None and count > most):
+                yield f"{_show(part)} has {count} operands, not {least}"
+        elif not isinstance(part, Term | Var) and part is not law.right:
+            yield f"{part!r} is no term: a number is Scalar(2.0, 'f64')() or uniform(x)"
+    known = {v.name for v in _atoms(law.left) if isinstance(v, Var)}
+    for name in dict.fromkeys(f.name for f in law.facts if f.name not in known):
+        yield f"facts= has {name}, which the left side lacks"
+
+
+def _parts(item: Any) -> Iterator[Any]:
+    """A pattern and all that is in it."""
+    yield item
+    if isinstance(item, Term):
+        for operand in item.operands:
+            yield from _parts(operand)
 
 
 def _example(law: str, text: str) -> dict[str, TensorType]:
@@ -408,11 +448,11 @@ def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def table(family: str, *laws: Sequence[Law]) -> tuple[Law, ...]:
-    """The laws of a family, in one tuple."""
+def table(family: str, *laws: Sequence[Law], varies: bool = False) -> tuple[Law, ...]:
+    """The laws of a family, in one tuple; `varies` says that they are not for what is a number."""
     from dataclasses import replace
 
-    found = tuple(replace(law, family=family) for group in laws for law in group)
+    found = tuple(replace(law, family=family, varies=varies) for group in laws for law in group)
     names = [law.name for law in found]
     twice = {n for n in names if names.count(n) > 1}
     if twice:

@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import indent, shorten
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
     from safegraph.proof import Proof
 
 CASES = 200
+SECONDS = 120.0
+"""How long a law may take, so that a right side that never ends is told, not waited for."""
 _TRIES = 4_000  # without one case in so many, more would only take longer
 _LONGEST = 200  # letters of a reason: index expressions grow with the law
 _PACKAGE = Path(__file__).parent
+_PYTHON = Path(traceback.__file__).parent
 
 Laws = str | Path | Law | Iterable[Law]
 """Laws, or the path of a Python file that has some."""
@@ -39,7 +45,7 @@ Laws = str | Path | Law | Iterable[Law]
 
 
 def load(path: str | Path) -> tuple[Law, ...]:
-    """The laws that a Python file binds to names of its own: `Law`s, and tuples or lists of them.
+    """The laws that a Python file binds to names: alone, or in tuples, lists and dicts.
 
     The file is executed, as `python path` would.  Laws of the product that it imports are left out.
     Raises LawError for a file that is missing, is no Python, raises, or has no laws.
@@ -84,21 +90,29 @@ def _laws(values: Iterable[Any]) -> Iterator[Law]:
             yield value
         elif isinstance(value, tuple | list):
             yield from _laws(value)
+        elif isinstance(value, dict):
+            yield from _laws(value.values())
 
 
 def _told(error: BaseException) -> str:
     """What was raised, and the last line of the user's that led to it."""
+    what = str(error) if isinstance(error, LawError) else f"{type(error).__name__}: {error}"
+    line = _own_line(error)
+    return f"{what} ({line})" if line else what
+
+
+def _own_line(error: BaseException) -> str:
+    """The last line of the user's that led to an error; "" if none did."""
     frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
     outside = [
         f
         for f in frames
         if _PACKAGE not in Path(f.filename).parents
         and "site-packages" not in f.filename
+        and Path(f.filename).parent != _PYTHON
         and f.filename != "<string>"  # what dataclasses generate
     ]
-    at = f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""
-    what = str(error) if isinstance(error, LawError) else f"{type(error).__name__}: {error}"
-    return f"{what}{at}"
+    return f"{outside[-1].filename}, line {outside[-1].lineno}" if outside else ""
 
 
 def given(laws: Laws) -> tuple[Law, ...]:
@@ -176,7 +190,7 @@ class LawCheck:
         if self.proof is None:
             return tested
         if self.proof.proved:
-            return f"proved for all sizes ({self.proof.structures} structures), {tested}"
+            return f"proved for all sizes ({self.proof.extent}), {tested}"
         reason = shorten(self.proof.reason, _LONGEST, placeholder="...")
         return f"{tested}; not proved for all sizes: {reason}"
 
@@ -209,29 +223,70 @@ class LawCheck:
 
 
 def check(
-    laws: Laws, cases: int = CASES, *, prove: bool = True, seed: int = 0
+    laws: Laws,
+    cases: int = CASES,
+    *,
+    prove: bool = True,
+    seed: int = 0,
+    seconds: float = SECONDS,
 ) -> tuple[LawCheck, ...]:
     """Test every law on random cases on which it fires, and prove sound ones for all sizes.
 
-    `cases` are those for each law.  All reports are true if all laws are sound.
+    `cases` are those for each law, `seconds` the time (outside of the main thread there is no
+    limit).  All reports are true if all laws are sound.
     """
-    return tuple(_checked(law, cases, prove, seed) for law in given(laws))
+    return tuple(_checked(law, cases, prove, seed, seconds) for law in given(laws))
 
 
-def _checked(law: Law, cases: int, prove: bool, seed: int) -> LawCheck:
-    report = LawReport(law)
+def _checked(law: Law, cases: int, prove: bool, seed: int, seconds: float) -> LawCheck:
+    report, tested = LawReport(law), False
     try:
-        # most laws fire at once, or never
-        report = check_law(law, count=1, tries=_TRIES, seed=seed)
-        if report.fired:
-            report = check_law(law, count=cases, seed=seed)
-        if not report or not prove:
-            return LawCheck(law, report, asked=cases)
-        from safegraph.proof import prove_law
+        with _limited(seconds):
+            # most laws fire at once, or never
+            report = check_law(law, count=1, tries=_TRIES, seed=seed)
+            if report.fired:
+                report = check_law(law, count=cases, seed=seed)
+            tested = True
+            if not report or not prove:
+                return LawCheck(law, report, asked=cases)
+            from safegraph.proof import prove_law
 
-        return LawCheck(law, report, prove_law(law, seed=seed), asked=cases)
-    except Exception as error:  # what the functions of a law raise is no bug of ours
+            return LawCheck(law, report, prove_law(law, seed=seed), asked=cases)
+    except _TimeUpError as error:
+        from safegraph.proof import Proof
+
+        if tested:
+            proof = Proof(law, 0, f"no proof was found in {seconds:g} s")
+            return LawCheck(law, report, proof, asked=cases)
+        line = _own_line(error)
+        problem = f"it was not tested within {seconds:g} s, which were up {line and f'in {line}'}"
+        return LawCheck(law, report, problem=problem, asked=cases)
+    except (Exception, SystemExit) as error:  # what the functions of a law raise is no bug of ours
         return LawCheck(law, report, problem=_told(error), asked=cases)
+
+
+class _TimeUpError(BaseException):
+    """The time is up.  No `Exception`, for those are what laws may raise where they do not fit."""
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises _TimeUpError in what takes longer.  Signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TimeUpError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # again each second, for code that catches everything
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # -- in use ---------------------------------------------------------------------------------------
@@ -270,4 +325,14 @@ def equation(law: Law) -> str:
     return str(law).removeprefix(f"{law.name}: ")
 
 
-__all__ = ["CASES", "LawCheck", "catalogue", "check", "equation", "given", "load", "with_laws"]
+__all__ = [
+    "CASES",
+    "SECONDS",
+    "LawCheck",
+    "catalogue",
+    "check",
+    "equation",
+    "given",
+    "load",
+    "with_laws",
+]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import copysign, exp, expm1, inf, isfinite, isinf, isnan, log, sqrt, tanh
+from math import copysign, exp, expm1, inf, isfinite, isinf, isnan, log, sinh, sqrt, tanh
 from typing import Any, TypeVar
 
 import numpy as np
@@ -370,12 +370,16 @@ def _bounded(low: float, high: float) -> Callable[[Range], Range]:
     return lambda r: Range(low, high)
 
 
-def _exp(x: float) -> float:
-    return exp(x) if x < 700 else inf
+def _growing(f: Callable[[float], float]) -> Callable[[float], float]:
+    """A function that grows beyond all floats: infinite there."""
 
+    def bound(x: float) -> float:
+        try:
+            return f(x)
+        except OverflowError:
+            return copysign(inf, x)
 
-def _expm1(x: float) -> float:
-    return expm1(x) if x < 700 else inf
+    return bound
 
 
 def _inverse(r: Range) -> Range:
@@ -394,7 +398,7 @@ def _log(r: Range) -> Range:
 _UNARY: dict[str, Callable[[Range], Range]] = {
     "neg": lambda r: -r,
     "inverse": _inverse,
-    "exp": _increasing(_exp, 0.0, inf),
+    "exp": _increasing(_growing(exp), 0.0, inf),
     "log": _log,
     "sin": _bounded(-1, 1),
     "cos": _bounded(-1, 1),
@@ -403,7 +407,7 @@ _UNARY: dict[str, Callable[[Range], Range]] = {
     "gaussian": _bounded(0, 1),
     "sign": _bounded(-1, 1),
     "floor": _increasing(_down),
-    "sinh": _increasing(lambda x: (_exp(x) - _exp(-x)) / 2 if abs(x) < 700 else x * inf),
+    "sinh": _increasing(_growing(sinh)),
     "arcsinh": lambda r: Range(-inf, inf, r.bottom, r.top),
     "cosh": lambda r: Range(1, inf, top=not r.finite),
     "is_nan": _bounded(0, 1),
@@ -527,7 +531,7 @@ _TOTAL: dict[str, Rule] = {
     "erf": lambda op, ranges: Range(-1.0, 1.0),
     "hard_sigmoid": lambda op, ranges: Range(0.0, 1.0),
     "softplus": _softplus,
-    "expm1": lambda op, ranges: _increasing(_expm1, -1.0)(ranges[0]),
+    "expm1": lambda op, ranges: _increasing(_growing(expm1), -1.0)(ranges[0]),
     "reshape": _first,
     "expand": _first,
     "tile": _first,

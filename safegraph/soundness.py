@@ -438,7 +438,7 @@ def check_law(law: Law, *, count: int = 20, tries: int | None = None, seed: int 
     for case in cases(law, rng, count, tries=tries):
         report.fired += 1
         for sizes in case.sizes:
-            found = _counterexample(case, law, sizes, rng)
+            found = counterexample(case, law, sizes, rng)
             if found is not None:
                 report.unsound += 1
                 known = report.counterexample
@@ -448,19 +448,21 @@ def check_law(law: Law, *, count: int = 20, tries: int | None = None, seed: int 
     return report
 
 
-def _counterexample(
+def counterexample(
     case: Case, law: Law, sizes: Sizes, rng: np.random.Generator
 ) -> Counterexample | None:
+    """How the sides of a law differ in a case, on random operands; None where they do not."""
     arrays = case.arrays(rng, law, sizes)
     try:
         left = run_value(case.left, arrays, sizes)
-    except (SafeGraphError, ValueError):
-        # no such term: a slice past the end of these sizes, a negative power of an integer
+    except (SafeGraphError, ValueError, IndexError):
+        # no such term: a slice or an index past the end of these sizes, an integer's negative power
         return None
     try:
         right = run_value(case.right, arrays, sizes)
     except Exception as error:  # whatever an op does on operands that the law gave it
-        what = f"the right side cannot be run: {type(error).__name__}: {error}"
+        kind = "" if isinstance(error, SafeGraphError) else f"{type(error).__name__}: "
+        what = f"the right side cannot be run: {kind}{error}"
         return Counterexample(case, law, sizes, arrays, what)
     if right.shape != left.shape or right.dtype != left.dtype:
         types = [f"{from_numpy(side.dtype)}{list(side.shape)}" for side in (left, right)]
@@ -503,6 +505,8 @@ def run_value(value: Value, leaves: Mapping[str, np.ndarray], sizes: Sizes) -> n
     done: dict[Value, Any] = {}
     for v in walk([value]):
         if v.op is None:
+            if v.name not in leaves:
+                raise SafeGraphError(f"{v.name} has no array: {', '.join(leaves) or 'none'} have")
             done[v] = leaves[v.name]
             continue
         op: Op = v.op.bind(sizes)
@@ -531,6 +535,7 @@ __all__ = [
     "Violation",
     "check_egraph",
     "check_law",
+    "counterexample",
     "difference",
     "run_value",
     "sound",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,68 @@ def test_a_law_whose_function_raises_is_no_bug_of_ours(safegraph: Call, file: Ca
     assert f"({path}, line {line})" in out
 
 
+ENDLESS = """
+def endless(x, y):
+    while True:
+        try:
+            len("")
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("catches", [False, True], ids=["plain", "catches everything"])
+def test_a_law_that_never_ends_is_told(
+    catches: bool, safegraph: Call, file: Callable[..., Path]
+) -> None:
+    body = ENDLESS if catches else "def endless(x, y):\n    while True:\n        pass\n"
+    path = file('one("endless", x + y, endless)', COMPOSE, head=HEAD + body)
+    code, out, err = safegraph("laws", "check", path, "--cases", 3, "--seconds", 3)
+    assert (code, err) == (1, "")
+    first, _, second = out.partition("composed: ")
+    assert f"broken: it was not tested within 3 s, which were up in {path}, line " in first
+    assert "\n  sound: " in second
+
+
+def test_a_proof_that_takes_too_long_leaves_what_was_tested(
+    file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(*_: object, **__: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr("safegraph.proof.prove_law", endless)
+    (report,) = check(file(COMPOSE), 3, seconds=2)
+    assert report
+    assert not report.proved
+    assert "tested on 3 cases; not proved for all sizes: no proof was found in 2 s" in str(report)
+
+
+def test_without_a_main_thread_there_is_no_limit(file: Callable[..., Path]) -> None:
+    laws = load(file(COMPOSE))
+    with ThreadPoolExecutor(1) as pool:
+        (report,) = pool.submit(check, laws, 3, prove=False, seconds=1e-9).result()
+    assert report.verdict == "sound"
+
+
+RARE = {
+    "a size that its code names": "exp(x), lambda x: x if x.shape[:1] == (17,) else exp(x)",
+    "that size alone": "exp(x), lambda x: x if x.shape[:1] == (17,) else None",
+    "integers": "x * x, lambda x: -x if x.dtype == 'i64' else None",
+    "integers apart": "truth(x + y), lambda x, y: truth(x) + truth(y)",
+}
+
+
+@pytest.mark.parametrize("sides", RARE.values(), ids=list(RARE))
+def test_what_chance_seldom_draws_is_tried(sides: str, file: Callable[..., Path]) -> None:
+    ops = "from safegraph.ops import Cast\nexp, truth = Unary('exp'), Cast('bool')\n"
+    (report,) = check(file(f"one('rare', {sides})", head=HEAD + ops))
+    assert report.verdict == "unsound"
+    assert report.report.counterexample is not None
+
+
 def test_laws_may_stand_alone_or_in_tables(file: Callable[..., Path]):
-    table = file(f"({SHIFT}, [*{COMPOSE}])", f"{NEVER}[0]", "LAW0")
+    table = file(f"({SHIFT}, [*{COMPOSE}])", f"dict(a={NEVER}[0])", "LAW0")
     assert [law.name for law in load(table)] == ["no shift", "composed", "never"]
     both = file('both("exchanged", x + y, y + x, grade="exact")')
     assert [report.law.name for report in check(both, 5)] == ["exchanged", "exchanged (backwards)"]
@@ -191,6 +252,48 @@ def test_a_file_may_import_its_neighbours_and_have_dataclasses(
     )
     (law,) = load(file("one(NAME, x + y, y + x)", head=head + HEAD))
     assert law.name == "from there"
+
+
+MISTAKES = {
+    "unary(x, y) has 2 operands, not 1": "Unary('exp')(x, y), x",
+    "2 is no term": "x * 2, x + x",
+    "the left side is an op on variables, not x": "x, x",
+    "the right side has z, the left has not": "x + y, x + z",
+    "no variable is called z": "x + y, lambda z: z",
+    "when= is a @spec function": "x + y, y + x, when=lambda x: True",
+    "facts= has z, which the left side lacks": "x + y, y + x, facts=positive(z)",
+    "like is 'x: 2 3, i: i64 5'": "x + y, y + x, like='x 2 3'",
+    "along(p) is computed: that is for the right side": "along(p)(x), x",
+}
+
+
+@pytest.mark.parametrize(("message", "sides"), MISTAKES.items(), ids=list(MISTAKES))
+def test_what_is_no_law_is_told_with_its_line(
+    message: str, sides: str, safegraph: Call, tmp_path: Path
+) -> None:
+    path = tmp_path / "my_rules.py"
+    head = f"{HEAD}from safegraph.law import positive\nz, = variables('z')\n"
+    path.write_text(f"{head}LAW = one('mine', {sides})\n")
+    code, out, err = safegraph("laws", "check", path)
+    assert (code, out) == (1, "")
+    assert f"cannot be run: ValueError: mine: {message}" in err
+    assert err.endswith(f"({path}, line {len(head.splitlines()) + 1})\n")
+
+
+def test_a_law_needs_a_name(safegraph: Call, file: Callable[..., Path]) -> None:
+    code, _, err = safegraph("laws", "check", file("one('', x + y, y + x)"))
+    assert code == 1
+    assert "it needs a name" in err
+
+
+def test_a_leaf_that_only_the_right_side_has_is_told(
+    safegraph: Call, file: Callable[..., Path]
+) -> None:
+    law = "one('new', x + y, lambda x, y: tensor('w', x.type) + x)"
+    path = file(law, head=f"{HEAD}\nfrom safegraph.value import tensor\n")
+    code, out, _ = safegraph("laws", "check", path, "--cases", 3)
+    assert code == 1
+    assert "the right side cannot be run: w has no array: x, y have" in out
 
 
 # -- the laws that are there -----------------------------------------------------------------------

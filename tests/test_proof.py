@@ -1,6 +1,6 @@
 """Proofs for all sizes: index expressions are the meaning, true laws proved, false ones never."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,12 +16,13 @@ from safegraph.derived.conv import Conv
 from safegraph.derived.einsum import Einsum, Linear, Matmul
 from safegraph.derived.pool import AvgPool
 from safegraph.derived.shape import Concat, Tile
-from safegraph.dims import Size, evaluate
+from safegraph.dims import Size, at_least, evaluate
 from safegraph.errors import ShapeError
 from safegraph.law import Law, any_of, one, spec, uniform, variables
 from safegraph.op import OPS, Op
 from safegraph.ops import (
     Binary,
+    Cast,
     Fold,
     Group,
     Interleave,
@@ -36,7 +37,7 @@ from safegraph.ops import (
     Ungroup,
     Unsqueeze,
 )
-from safegraph.proof import prove_law
+from safegraph.proof import Proof, prove_law
 from safegraph.proof.elements import Elements
 from safegraph.proof.indexing import Guard, UndecidedError
 from safegraph.proof.normal import Applied, Chosen, Normal, Place, Read, Reduced
@@ -349,6 +350,72 @@ def split_the_wrong_way(v: Ungroup, x: Value) -> Value | None:
     return permute(Ungroup(((-1, found.shape[0]),))(x), (1, 0))
 
 
+def same_type(build: Callable[..., Value]) -> Callable[..., Value | None]:
+    """A right side where it has the type of the left one."""
+
+    def guarded(root: Any, **found: Any) -> Value | None:
+        value = build(**found)
+        return value if value.type is root else None
+
+    return guarded
+
+
+def exp(x: Value) -> Value:
+    return apply(Unary("exp"), x)
+
+
+def wrong_for(condition: Callable[..., Any]) -> Callable[..., Value]:
+    """exp(x), but x itself for shapes of some rank of which this holds."""
+    return lambda x: x if x.rank and condition(*x.shape) else exp(x)
+
+
+def halves(f: Reduce, x: Value) -> Value | None:
+    """Both halves of an even number of elements; the last of an odd one is lost."""
+    if x.rank != 1 or f.kind != "sum" or f.axes != (0,) or x.dtype != "f64":
+        return None
+    half = x.shape[0] // 2
+    return f(slice_axis(x, 0, 0, half)) + f(slice_axis(x, 0, half, 2 * half))
+
+
+def stops_less_one(s: Slice, x: Value) -> Value:
+    """The last element left out, where the end is a number."""
+    ends = [x.shape[i] if stop is None else stop for i, stop in enumerate(s.stops)]
+    return sliced(x, s.starts, [e - 1 if isinstance(e, int) and e > 1 else e for e in ends])
+
+
+def mean_of_means(f: Reduce, h: Reduce, x: Value) -> Value | None:
+    """Right for floats; the mean of integers is rounded twice."""
+    if f.kind != "mean" or h.kind != "mean" or set(f.axes) & set(h.axes):
+        return None
+    return reduce(x, (*f.axes, *h.axes), "mean")
+
+
+def without_border(kind: str) -> Callable[..., Value | None]:
+    """A reduction of the inside alone."""
+
+    def build(f: Reduce, a: Pad, x: Value) -> Value | None:
+        kept = [i for i in range(x.rank) if i not in f.axes]
+        if f.kind != kind or any(a.before[i] or a.after[i] for i in kept):
+            return None
+        return f(x)
+
+    return build
+
+
+def exchanged(first: str, second: str) -> Callable[..., Value]:
+    """An op with the values of two fields exchanged."""
+
+    def build(x: Value, **found: Any) -> Value:
+        ((name, op),) = ((n, i) for n, i in found.items() if isinstance(i, Op))
+        given = {first: op.spec[second], second: op.spec[first]}
+        operands = [i for n, i in found.items() if n != name]
+        return apply(type(op)(**op.spec | given), x, *operands)
+
+    return build
+
+
+WINDOWS = "x: 7; x: 9; x: 2 8"
+IMAGES = "x: 1 2 7, y: 2 2 2; x: 1 2 9 9, y: 2 2 2 2"
 SQUARES = "x: 3 3, y: 3 3"
 PARTS = "x: 2 3, y: 2 3, z: 6 4; x: 2 3, y: 2 3, z: 4 6"
 FALSE: dict[str, tuple[Law, ...]] = {
@@ -385,6 +452,74 @@ FALSE: dict[str, tuple[Law, ...]] = {
     "slices of other ends": one("f", c(x), first_elements),
     "repeats of other axes": one("f", r(x), repeated_and_turned),
     "split the wrong way": one("f", v(x), split_the_wrong_way, like="x: 6; x: 4; x: 9"),
+    "wrong for a size of 1": one("f", Unary("exp")(x), wrong_for(lambda n, *_: n == 1)),
+    "wrong for a size of 17": one("f", Unary("exp")(x), wrong_for(lambda n, *_: n == 17)),
+    "wrong from a size of 40": one("f", Unary("exp")(x), wrong_for(lambda n, *_: at_least(n, 40))),
+    "wrong from a size of 4": one("f", Unary("exp")(x), wrong_for(lambda n, *_: at_least(n, 4))),
+    "wrong below a size of 4": one(
+        "f", Unary("exp")(x), wrong_for(lambda n, *_: not at_least(n, 4))
+    ),
+    "wrong for squares": one("f", Unary("exp")(x), wrong_for(lambda n, *m: m == (n,))),
+    "wrong for a number": one(
+        "f", Unary("exp")(x), wrong_for(lambda n, *_: isinstance(n, int) and n > 30)
+    ),
+    "right for even sizes": one("f", f(x), halves, like="x: 4; x: 6"),
+    "an end one short": one("f", s(x), stops_less_one),
+    "a quotient of a sum": one("f", (x + y) / z, x / z + y / z),
+    "a mean of means": one("f", f(h(x)), mean_of_means),
+    "a maximum without its border": one("f", f(a(x)), without_border("max")),
+    "a sum without its border": one("f", f(a(x)), without_border("sum")),
+    "a mean without its border": one("f", f(a(x)), without_border("mean")),
+    "a dilation as a step": one(
+        "f", w(x), same_type(lambda w, x: exchanged("step", "dilation")(x, w=w)), like=WINDOWS
+    ),
+    "a dilated convolution as a strided one": one(
+        "f",
+        n(x, y),
+        same_type(lambda n, x, y: exchanged("strides", "dilations")(x, n=n, y=y)),
+        like=IMAGES,
+    ),
+    "borders of a convolution exchanged": one(
+        "f",
+        n(x, y),
+        same_type(lambda n, x, y: exchanged("before", "after")(x, n=n, y=y)),
+        like=IMAGES,
+    ),
+    "a stride before a border": one(
+        "f", t(a(x)), same_type(lambda t, a, x: a(t(x))), like="x: 5; x: 6 4"
+    ),
+    "a quotient undone": one("f", (x / y) * y, lambda x, y: x),
+    "a quotient by itself": one("f", x / x, lambda x: full(1.0, x.shape, x.dtype)),
+    "or as and": one("f", x + y, lambda x, y: x * y if x.dtype == "bool" else None),
+    "truth values counted": one(
+        "f",
+        Cast("f64")(x + y),
+        lambda x, y: Cast("f64")(x) + Cast("f64")(y) if x.dtype == "bool" else None,
+    ),
+    "truncated apart": one(
+        "f",
+        Cast("i64")(x + y),
+        lambda x, y: Cast("i64")(x) + Cast("i64")(y) if x.dtype != "bool" else None,
+    ),
+    "a detour through f32": one(
+        "f", Cast("f64")(Cast("f32")(x)), lambda x: x if x.dtype == "f64" else None
+    ),
+    "a maximum of scaled values": one(
+        "f",
+        f(x * y),
+        lambda f, x, y, y_is: (
+            f(x) * full(y_is, f.type(x.type).shape, x.dtype) if f.kind == "max" else None
+        ),
+        facts=uniform(y),
+    ),
+    "maxima of a sum": one("f", f(x + y), lambda f, x, y: f(x) + f(y) if f.kind == "max" else None),
+    "a reduction of the negative": one("f", f(-x), lambda f, x: -f(x)),
+    "powers of powers": one(
+        "f",
+        Binary("pow")(Binary("pow")(x, y), z),
+        lambda x, y, z: apply(Binary("pow"), x, y * z),
+    ),
+    "a distributed product, exactly": one("f", x * (y + z), x * y + x * z, grade="exact"),
     "additions in another order, exactly": one("f", (x + y) + z, x + (y + z), grade="exact"),
 }
 
@@ -405,6 +540,26 @@ def test_sizes_that_a_law_must_know_are_not_claimed() -> None:
     proof = prove_law(law, structures=3)
     assert not proof.proved
     assert "x.0" in proof.reason
+
+
+def test_numbers_that_stayed_as_drawn_are_told() -> None:
+    (law,) = one("f", t(x), lambda t, x: t(x))
+    names = tuple(f"t.steps.{axis}" for axis in range(6))
+    assert str(Proof(law, 1)) == "f: proved for all sizes, in 1 structure"
+    assert str(Proof(law, 3, fixed=names)).endswith("t.steps.2, t.steps.3, ... as drawn")
+
+
+def test_a_law_is_proved_for_each_element_type() -> None:
+    """Quotients of integers are truncated, even where the structure that is drawn has floats."""
+    (law,) = one("f", (x + y) / z, x / z + y / z, grade="finite")
+    (floats,) = one(
+        "f",
+        (x + y) / z,
+        lambda x, y, z: x / z + y / z if x.dtype != "i64" else None,
+        grade="finite",
+    )
+    assert prove_law(floats, structures=1).proved
+    assert not prove_law(law, structures=1).proved
 
 
 @pytest.mark.parametrize("name", FALSE)

@@ -12,6 +12,8 @@ from safegraph.compare import check
 from safegraph.dag import SafeDAG
 from safegraph.derived.base import evaluate
 from safegraph.derived.einsum import einsum
+from safegraph.derived.norm import BatchNorm
+from safegraph.derived.pointwise import Expm1
 from safegraph.derived.pool import MaxPool
 from safegraph.dims import size
 from safegraph.egraph import EGraph
@@ -42,6 +44,7 @@ KNOWN: dict[str, tuple[Value, Range]] = {
         Range(-1, 1),
     ),
     "a quotient by what may be 0": (x / y, ANYTHING),
+    "infinities that meet": (full(inf, (3,), "f64") + full(-inf, (3,), "f64"), ANYTHING),
     "a quotient by what is above 0": (x / (y * y + 1.0), Range()),
     "a contraction with a mask": (einsum("ij,jk->ik", masked, y), ANYTHING),
     "a contraction of squares": (einsum("ij,jk->ik", x * x, y * y), Range(0, inf)),
@@ -92,6 +95,11 @@ LOOKALIKES: dict[str, Value] = {
     "a count that does not fit": apply(Iota(300, "i8")),
     "a number that overflows": full(1e6, (3,), "f16"),
     "a number that underflows": full(1e-60, (3,), "f32"),
+    "a border that overflows": apply(Pad((1, 0), (0, 0), 1e6), x.cast("f16")),
+    "a mask of another type": apply(Cast("f16"), full(-1e9, (3,), "f32")),
+    "a product that overflows": full(300.0, (3,), "f16") * 300.0,
+    "a large number, exponentiated": apply(Expm1(), x * 0.0 + 705.0),
+    "windows of a border alone": MaxPool((2,), (1,), (2,), (0,), (1,))(x),
 }
 
 
@@ -99,7 +107,7 @@ LOOKALIKES: dict[str, Value] = {
 def test_what_looks_like_a_narrow_range(name: str) -> None:
     value = LOOKALIKES[name]
     values = np.linspace(-3, 3, 9).reshape(3, 3)
-    data = {"x": values, "i": values.astype(int), "i8": (values * 40).astype("i1")}
+    data = {"x": values, "y": values, "i": values.astype(int), "i8": (values * 40).astype("i1")}
     data |= {"u8": (values + 3).astype("u1")}
     given = {
         v: data[v.name if v.dtype in ("f64", "i64") else v.dtype]
@@ -127,6 +135,28 @@ def test_what_overflows_is_no_magnitude() -> None:
     square = i8 * i8
     graphs = (SafeDAG.from_values(v) for v in (square.maximum(-square), square))
     assert not check(*graphs, prove=True, seconds=2).proof
+
+
+def test_a_batch_norm_is_finite_where_its_variance_is_above_0() -> None:
+    parts = [tensor(n, "f64[3]") for n in ("scale", "bias", "mean", "variance")]
+    for eps, variance, finite in (
+        (1e-5, Range(0, 1), True),
+        (0.0, Range(0, 1), False),
+        (0.0, Range(0.5, 1), True),
+        (-1.0, Range(0.5, 1), False),
+    ):
+        norm = apply(BatchNorm(eps), x, *parts)
+        assert range_of(norm, {"variance": variance}).finite is finite
+    (norm,) = evaluate(
+        [apply(BatchNorm(0.0), x, *parts)],
+        {x: np.ones((3, 3)), **dict(zip(parts, np.eye(4, 3), strict=True))},
+    )
+    assert not np.isfinite(norm).all()
+
+
+def test_integers_are_taken_to_fit_a_small_type() -> None:
+    assert range_of(apply(Cast("f16"), i)).finite
+    assert range_of((1.0 - apply(Cast("f16"), i)) * -1e4).finite
 
 
 def test_a_law_for_finite_values_keeps_off_infinities() -> None:

@@ -341,9 +341,11 @@ class Rsqrt(Activation):
 
 
 class Abs(Activation):
-    """|x|"""
+    """|x|, of real numbers"""
 
     def define(self, x: Value) -> Value:
+        if x.dtype.startswith("c"):
+            raise ShapeError("the magnitude of a complex number is not defined here")
         return absolute(x)
 
     def run(self, x: Any) -> Any:

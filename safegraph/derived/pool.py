@@ -12,7 +12,7 @@ from safegraph.derived.base import Derived, randomly
 from safegraph.derived.conv import each_spatial, pad_spatial, read_windows, unfold_spatial
 from safegraph.derived.norm import widened
 from safegraph.dims import Dim, divide
-from safegraph.dtypes import is_integer, to_numpy
+from safegraph.dtypes import is_float, is_integer, to_numpy
 from safegraph.errors import ShapeError
 from safegraph.op import Op
 from safegraph.value import Value, full, iota, reduce, scalar, select, ungroup, unsqueeze
@@ -81,6 +81,7 @@ class AvgPool(Derived):
 
     def define(self, x: Value) -> Value:
         rank = _pooled_rank(x.rank, self.window, self.strides, self.before, self.after, self.extra)
+        x = _averaged(x)
         ends = [a + e for a, e in zip(self.after, self.extra, strict=True)]
         windows = self._windows(pad_spatial(x, self.before, ends))
         if not self._uneven:
@@ -151,7 +152,7 @@ class AdaptiveAvgPool(Derived):
         if first < 0:
             raise ShapeError(f"{len(self.to)} sizes for {x.rank} axes")
         ones = [first + i for i, size in enumerate(self.to) if size == 1]
-        x = reduce(x, ones, "mean")
+        x = reduce(_averaged(x), ones, "mean")
         for axis, size in enumerate(self.to, start=first):
             x = x if size == 1 else _shared_out(x, axis, size)
         return x
@@ -174,12 +175,19 @@ class AdaptiveAvgPool(Derived):
 
 def lowest(dtype: str) -> float:
     """What every number of an element type is at least."""
-    return lowest_of(to_numpy(dtype)) if is_integer(dtype) else -inf
+    return lowest_of(to_numpy(dtype)) if is_integer(dtype) or dtype == "bool" else -inf
 
 
 def lowest_of(dtype: np.dtype) -> int:
     """The lowest integer of a NumPy dtype."""
     return int(np.iinfo(dtype).min) if dtype.kind in "iu" else 0
+
+
+def _averaged(x: Value) -> Value:
+    """X, whose windows have means; those of integers would be rounded, each format in its way."""
+    if not is_float(x.dtype):
+        raise ShapeError(f"means of {x.dtype}: cast it to a floating-point type first")
+    return x
 
 
 def _shared_out(x: Value, axis: int, to: int) -> Value:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from safegraph.dims import Dim, Shape, Size, at_least
-from safegraph.dtypes import is_float, to_numpy
+from safegraph.dtypes import is_float, require_number, to_numpy
 from safegraph.errors import ShapeError, UnsupportedError
 from safegraph.op import Op, TensorType
 
@@ -23,6 +23,8 @@ class Scalar(Op):
 
     def dtype(self) -> str:
         to_numpy(self.of)
+        if not isinstance(self.value, Size):
+            require_number(self.value, self.of)
         return self.of
 
     def normal(self) -> Scalar:

@@ -75,7 +75,7 @@ class Group(Movement):
 
     def inverse(self, x: Shape) -> Ungroup:
         axes = iter(x)
-        return Ungroup(tuple((-1, *[next(axes) for _ in range(n)][1:]) for n in self.runs))
+        return Ungroup(tuple(_factors([next(axes) for _ in range(n)]) for n in self.runs))
 
     def is_identity(self, x: TensorType) -> bool:
         return all(n == 1 for n in self.runs)
@@ -120,7 +120,7 @@ class Ungroup(Movement):
 
     def normal(self, x: TensorType) -> Ungroup:
         sizes = iter(self.shape(x.shape))
-        return Ungroup(tuple((-1, *[next(sizes) for _ in f][1:]) for f in self.factors))
+        return Ungroup(tuple(_factors([next(sizes) for _ in f]) for f in self.factors))
 
     def is_identity(self, x: TensorType) -> bool:
         return all(len(f) == 1 for f in self.factors)
@@ -132,6 +132,11 @@ class Ungroup(Movement):
             return (-1, int(rng.choice(divisors))) if divisors and rng.random() < 0.6 else (-1,)
 
         return cls(tuple(split(d) for d in x))
+
+
+def _factors(sizes: list[Dim]) -> tuple[Dim, ...]:
+    """-1 for the first size: it follows from the others, unless one of them is 0."""
+    return tuple(sizes) if 0 in sizes[1:] else (-1, *sizes[1:])
 
 
 class Squeeze(Movement):

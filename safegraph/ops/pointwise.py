@@ -207,6 +207,8 @@ class Binary(Pointwise):
         found = super().dtype(x, y)
         if found == "bool" and self.kind in ("subtract", "divide", "pow", "root"):
             raise ShapeError(f"{self.kind} of bool: cast it to a number first")
+        if self.kind == "root" and is_integer(found):
+            raise ShapeError(f"root of {found}: cast it to a floating-point type first")
         return "bool" if BINARY[self.kind].boolean else found
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 
 from safegraph.derived.base import Derived
 from safegraph.dims import Dim, collected, sympify
-from safegraph.dtypes import is_float, to_numpy
+from safegraph.dtypes import is_float, is_integer, to_numpy
 from safegraph.op import Op, axes_of
 from safegraph.ops import (
     BINARY,
@@ -111,8 +111,11 @@ class Elements(Algebra):
         raise UndecidedError(f"{op.name} has no index expression")
 
     def _algebra(self, dtype: str) -> bool:
-        """Are sums and products of this element type those of a ring?"""
-        return not self.exact and dtype != "bool"
+        """Are sums and products of this element type those of a ring?
+
+        Those of integers are, to the bit; those of floats over the reals only.
+        """
+        return is_integer(dtype) or (dtype != "bool" and not self.exact)
 
     def _derived(self, op: Derived, value: Value, index: Index) -> Normal:
         if op.is_pointwise and all(o.shape == value.shape for o in value.operands):
@@ -157,12 +160,11 @@ class Elements(Algebra):
                 return self._selected(x, given[0], algebra)
             case Cast() if is_condition(x[0]) and not op.to.startswith("b"):
                 return x[0]
-            case Binary() if value.operands[0].dtype.startswith("i"):
-                found = self._of_places(op.kind, *(as_place(a) for a in x))
-                if found is not None:
-                    return found
             case Binary():
-                return self._binary(op, x, given, value)
+                found = None
+                if value.operands[0].dtype in ("i32", "i64"):  # smaller ones do not hold all places
+                    found = self._of_places(op.kind, *(as_place(a) for a in x))
+                return self._binary(op, x, given, value) if found is None else found
         return self._function(repr(op), x, value.operands[0].dtype)
 
     def _of_places(self, kind: str, a: Dim | None, b: Dim | None) -> Normal | None:
@@ -288,7 +290,7 @@ class Elements(Algebra):
 
     def reduced(self, kind: str, sums: Sums, body: Normal) -> Normal:
         """A reduction that is no sum of the algebra."""
-        if kind in _IDEMPOTENT:
+        if kind in _IDEMPOTENT or (kind == "mean" and not self.exact):
             used = used_in(body)
             sums = tuple((n, r) for n, r in sums if n in used)
         match body:

@@ -10,7 +10,8 @@ becomes y + z - 1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from math import isfinite
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from safegraph.cases import Case, random_array
+from safegraph.cases import Case, is_meant, literals, with_floats_as
 from safegraph.dims import (
     Dim,
     Size,
@@ -32,13 +33,16 @@ from safegraph.dims import (
     size,
     substitute,
 )
+from safegraph.dtypes import is_float, to_numpy
 from safegraph.errors import SafeGraphError
 from safegraph.law import Law, OpVar, Var
 from safegraph.op import Op, TensorType
+from safegraph.soundness import Counterexample, counterexample
 from safegraph.value import Value, apply, tensor, walk
 
 _MISFITS = (SafeGraphError, ValueError, IndexError, TypeError, ArithmeticError, AttributeError)
 _MOST_STEPS = 60
+_MOST_ELEMENTS = 100_000  # of a value that is computed
 _FIELDS = frozenset(
     {"starts", "stops", "before", "after", "extra", "counts", "factors", "to", "at", "size"}
     | {"window", "step", "steps", "strides", "dilation", "dilations"}
@@ -59,6 +63,8 @@ class Lifted:
     right: Value
     numbers: Mapping[str, float]
     fixed: tuple[str, ...]
+    scope: Mapping[str, Any] = field(repr=False)
+    """Leaves and ops, by the law's names for them."""
 
     @property
     def sizes_fixed(self) -> list[str]:
@@ -80,51 +86,78 @@ class Lifted:
         )
         return f"{'; '.join(rows)} {self.numbers}"
 
-    def counterexample(self, rng: np.random.Generator, tries: int = 3) -> str:
-        """Sizes and values for which the sides differ, as text; "" where none was found."""
-        leaves = [v for v in walk([self.left, self.right]) if v.op is None]
-        free = sorted({n for v in leaves for n in names(v.shape)})
-        positive = {f.name for f in self.law.facts if f.kind in ("positive", "nonnegative")}
-        for _ in range(tries):
-            sizes = {n: int(rng.integers(1, 5)) for n in free}
-            arrays = {}
-            for v in leaves:
-                arrays[v.name] = random_array(rng, v.type, sizes, positive=v.name in positive)
-                if v.name in self.numbers:
-                    arrays[v.name] = np.full_like(arrays[v.name], self.numbers[v.name])
-            try:
-                left, right = (_run(side, arrays, sizes) for side in (self.left, self.right))
-            except _MISFITS:
-                continue  # no such term for these sizes
-            what = _difference(left, right)
-            if what:
+    def for_integers(self) -> Iterator[Lifted]:
+        """The same with integers, and with truth values, for floats, where the law fires on it."""
+        types = {n: self.scope[n].type for n in self.law.tensors}
+        if not any(is_float(t.dtype) for t in types.values()):
+            return
+        for dtype in ("i64", "bool"):
+            other = with_floats_as(types, dtype)
+            numbers = {n: _as_number(number, other[n]) for n, number in self.numbers.items()}
+            if numbers != self.numbers:
+                continue  # there is no such integer
+            scope = {**self.scope, **{n: tensor(n, t) for n, t in other.items()}}
+            scope |= {f"{n}_is": number for n, number in numbers.items()}
+            left = right = None
+            with suppress(*_MISFITS), assuming():  # no more than for floats
+                left = _instance(self.law.left, scope)
+                if left is not None and is_meant(left):
+                    scope["root"] = left.type
+                    right = self.law.build(scope)
+            if left is not None and right is not None:
+                yield replace(self, left=left, right=right, numbers=numbers, scope=scope)
+
+    def counterexample(self, rng: np.random.Generator, tries: int = 6) -> str:
+        """Sizes and values for which the law is wrong, as text; "" where none was found.
+
+        For each of some sizes the law builds its right side anew: its functions may do something
+        else for numbers than for free sizes.  Sizes that their code names are among these.
+        """
+        for sizes in self._numbers(rng, tries):
+            case = self._at(sizes)
+            found = case and counterexample(case, self.law, {}, rng)
+            if found:
                 bound = ", ".join(f"{name} = {number}" for name, number in sizes.items())
-                return f"{what}{' for ' * bool(bound)}{bound}"
+                return f"{told(found)}{' for ' * bool(bound)}{bound}"
         return ""
 
+    def _numbers(self, rng: np.random.Generator, tries: int) -> Iterator[dict[str, int]]:
+        """Values for the free sizes: small ones, equal ones, and each as the law's code has it."""
+        order = walk([self.left, self.right])
+        specs = (value for v in order if v.op is not None for value in v.op.spec.values())
+        free = sorted(names((*(v.shape for v in order), *specs)))
+        for i in range(tries if free else 1):
+            small = rng.integers(1, 6, len(free)) if i % 3 else np.full(len(free), 1 + i // 3)
+            yield dict(zip(free, map(int, small), strict=True))
+        for number in literals(self.law):
+            for name in free:
+                yield {**dict.fromkeys(free, 2), name: number}
 
-def _difference(left: np.ndarray, right: np.ndarray) -> str:
-    """Where two arrays differ beyond rounding, as text."""
-    if left.shape != right.shape:
-        return f"the left side has the shape {left.shape}, the right {right.shape}"
-    close = np.isclose(left.astype(float), right.astype(float), 1e-3, 1e-3, equal_nan=True)
-    if close.all():
-        return ""
-    place = tuple(int(i) for i in np.argwhere(~close)[0])
-    return f"element {list(place)} of the left side is {left[place]}, of the right {right[place]}"
+    def _at(self, sizes: Mapping[str, int]) -> Case | None:
+        """The case for these sizes; None where there is none, or it is too large to be tried."""
+        scope = dict(self.scope)
+        try:
+            for name, item in self.scope.items():
+                if isinstance(item, Op):
+                    scope[name] = item.bind(sizes)
+                elif isinstance(item, Value):
+                    scope[name] = tensor(name, item.type.bind(sizes))
+            left = _instance(self.law.left, scope)
+        except _MISFITS:
+            return None  # no such term for these sizes
+        if left is None or any(int(v.type.numel) > _MOST_ELEMENTS for v in walk([left])):
+            return None
+        scope["root"] = left.type
+        right = self.law.build(scope)
+        return None if right is None else Case(scope, left, right, ({},))
 
 
-def _run(value: Value, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
-    done: dict[Value, Any] = {}
-    for v in walk([value]):
-        if v.op is None:
-            done[v] = arrays[v.name]
-            continue
-        op: Op = v.op.bind(sizes)
-        op.type(*(o.type.bind(sizes) for o in v.operands))
-        with np.errstate(all="ignore"):
-            done[v] = np.asarray(op.run(*(done[o] for o in v.operands)))
-    return done[value]
+def told(found: Counterexample) -> str:
+    """How the sides differ, in one line."""
+    if found.values is None or found.index is None:
+        return found.what
+    left, right = found.values
+    return f"element {list(found.index)} of the left side is {left}, of the right {right}"
 
 
 @dataclass
@@ -289,7 +322,7 @@ class Template:
             return None, samples.fulfilling(*next(iter(more.values())))
         if right is not None:
             fixed = tuple(self._fixed(values))
-            return Lifted(self.law, left, right, self.numbers, fixed), None
+            return Lifted(self.law, left, right, self.numbers, fixed, scope), None
         # The law says "no" where it cannot tell: it shall be able to.  (Asked again, as what was
         # computed the first time is remembered: so the questions are the same every time.)
         with assuming(), open_questions() as asked:
@@ -311,6 +344,13 @@ class Template:
         for slot, value in values.items():
             if isinstance(value, int) and value > 1:
                 yield _name(slot)
+
+
+def _as_number(number: Any, type_: TensorType) -> Any:
+    """A number as the element type holds it; None for one that it lacks."""
+    if not is_float(type_.dtype) and not isinstance(number, Size) and not isfinite(number):
+        return None
+    return number if isinstance(number, Size) else np.asarray(number, to_numpy(type_.dtype)).item()
 
 
 def _name(slot: Slot) -> str:

@@ -2,19 +2,23 @@
 
 `prove_law` draws cases in which a law fires, makes every size and every number of a spec free that
 can be (the law must still fire), and compares the elements of both sides as normal forms of index
-expressions (`safegraph.proof.elements`), for all sizes at once.
+expressions (`safegraph.proof.elements`), for all sizes at once; of floats, and of integers and
+truth values where the law fires on these.  A law's functions may do something else for a number
+than for a free size, so both sides are run for some numbers, too: 1, small, equal ones, and those
+that the functions name.
 
 What is claimed where it says "proved": for each of N drawn structures (ranks, axes, orders, runs,
 labels, which axes are cut or padded, numbers such as fills and factors, and the steps and other
 numbers in `Proof.fixed`) both sides are equal over the reals for all positive values of all other
 sizes, slice ends, borders, counts and windows; for a law of grade "exact" moreover without any
-reordering of arithmetic.  No size of a leaf but 1 stayed a number: else it is not called proved.
+reordering of the arithmetic of floats.  No size of a leaf but 1 stayed a number: else it is not
+called proved.
 
 What is not claimed: structures are finite samples, there are others.  Sides are compared as the law
 builds them for free sizes: where it builds something else for a number (1, mostly), that is another
-structure.  Derived ops are taken as their definitions, so a law that opens or recognises one is
-proved by definition.  Infinite and NaN elements are outside of the reals.  Numbers that are folded
-are compared as computed.
+structure, which is run and not proved.  Sizes of 0 are left out.  Derived ops are taken as their
+definitions, so a law that opens or recognises one is proved by definition.  Infinite and NaN
+elements are outside of the reals.  Numbers that are folded are compared as computed.
 """
 
 from __future__ import annotations
@@ -31,13 +35,15 @@ from safegraph.errors import SafeGraphError
 from safegraph.law import Law
 from safegraph.proof.elements import Elements
 from safegraph.proof.indexing import Guard, Index, is_index, variables
-from safegraph.proof.lifting import Template
+from safegraph.proof.lifting import Lifted, Template, told
 from safegraph.proof.normal import Normal, expressions, guards_in, key
+from safegraph.soundness import check_law
 from safegraph.value import Value
 
 _MOST_REGIONS = 400
 _MOST_CLASSES = 256
 _MOST_RESIDUES = 8
+_MOST_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,13 @@ class Proof:
         return not self.reason
 
     @property
+    def extent(self) -> str:
+        """How many structures, and which numbers of ops stayed as they were drawn."""
+        many = f"{self.structures} structure{'s' * (self.structures != 1)}"
+        shown = [*self.fixed[:_MOST_SHOWN], *["..."] * (len(self.fixed) > _MOST_SHOWN)]
+        return f"{many}, {', '.join(shown)} as drawn" if shown else many
+
+    @property
     def status(self) -> str:
         """Proved or tested, as a word."""
         return "proved" if self.proved else "tested"
@@ -66,49 +79,59 @@ class Proof:
 
     def __str__(self) -> str:
         if self.proved:
-            many = f"{self.structures} structure{'s' * (self.structures != 1)}"
-            return f"{self.law.name}: proved for all sizes, in {many}"
+            return f"{self.law.name}: proved for all sizes, in {self.extent}"
         return f"{self.law.name}: not proved: {self.reason}"
 
 
 def prove_law(law: Law, *, structures: int = 8, seed: int = 0) -> Proof:
     """Try to prove a law for all sizes, on up to so many different structures on which it fires.
 
-    Proved if there is one and each of them is proved; what is not proved is not thereby wrong
-    (`safegraph.soundness.check_law` tests it).
+    Proved if there is one, each of them is proved, and no random case refutes it.  What is not
+    proved is not thereby wrong (`safegraph.soundness.check_law` tests it).
     """
     rng = np.random.default_rng(seed)
+    (operands,) = rng.spawn(1)  # of its own, so that the same structures come whatever is run
     seen: set[str] = set()
     fixed: dict[str, None] = {}
     numbers: dict[str, None] = {}
-    for case in cases(law, rng, 4 * structures, tries=600 * structures):
+    for case in cases(law, rng, 4 * structures, tries=600 * structures, varied=False):
         if len(seen) >= structures:
             break
         template = Template.of(law, case)
         if template is None or not template.within_the_reals:
             continue
-        reason = ""
-        for lifted in template.lifts():
-            reason = (
-                ""
-                if lifted.text in seen
-                else differs(
-                    lifted.left, lifted.right, numbers=lifted.numbers, exact=law.grade == "exact"
-                )
-            )
-            if reason and (shown := lifted.counterexample(rng)):
-                return Proof(law, len(seen), shown, tuple(fixed))
-            if not reason:
-                seen.add(lifted.text)
-                fixed |= dict.fromkeys(lifted.fixed)
-                numbers |= dict.fromkeys(lifted.sizes_fixed)
-                break
-        if reason:
-            return Proof(law, len(seen), reason, tuple(fixed))
+        found = _proved(template, seen, operands)
+        if isinstance(found, str):
+            return Proof(law, len(seen), found, tuple(fixed))
+        fixed |= dict.fromkeys(found.fixed)
+        numbers |= dict.fromkeys(found.sizes_fixed)
     reason = "" if seen else "no case of it with free sizes was found"
     if numbers:
         reason = f"it does not fire where {', '.join(numbers)} are free sizes"
+    if not reason:  # other structures may be wrong: more are tried by numbers
+        tested = check_law(law, count=4 * structures, tries=60 * structures, seed=seed)
+        reason = told(tested.counterexample) if tested.counterexample else ""
     return Proof(law, len(seen), reason, tuple(fixed))
+
+
+def _proved(template: Template, seen: set[str], rng: np.random.Generator) -> Lifted | str:
+    """The case with free sizes, proved for each element type, and noted as seen; or why not."""
+    reason = ""
+    exact = template.law.grade == "exact"
+    for lifted in template.lifts():
+        if lifted.text in seen:
+            return lifted
+        for each in (lifted, *lifted.for_integers()):
+            reason = differs(each.left, each.right, numbers=each.numbers, exact=exact)
+            shown = each.counterexample(rng)
+            if shown:
+                return shown
+            if reason:
+                break
+        if not reason:
+            seen.add(lifted.text)
+            return lifted
+    return reason
 
 
 # -- equality of two terms ------------------------------------------------------------------------
