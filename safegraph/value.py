@@ -387,6 +387,8 @@ def reshape(x: Value, shape: Sequence[Dim]) -> Value:
     sides stay axes of their own.
     """
     target = _fill_wildcard(x, tuple(shape))
+    if product(x.shape) == 0 and target != x.shape:
+        return full(0, target, x.dtype)  # without elements runs of axes cannot be told apart
     runs, factors = regroup(x.shape, target)
     grouped = group(x, [n for n in runs if n]) if any(runs) else x
     # axes that come from nothing are all 1

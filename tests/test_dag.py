@@ -318,6 +318,9 @@ def test_indices_are_those_of_numpy(index):
         ((2, 6), (3, 1, 4)),
         ((4, 1, 3), (1, 12, 1)),
         ((5, 2, 3), (5, 1, 6, 1)),
+        ((0, 1, 1, 6), (0, 1, 2, 2)),
+        ((0, 6), (6, 0)),
+        ((0, 6), (0,)),
     ],
 )
 def test_reshape_is_that_of_numpy(old, new):
@@ -325,7 +328,8 @@ def test_reshape_is_that_of_numpy(old, new):
 
     a = np.random.default_rng(0).random(old)
     x = tensor("x", parse_type(f"f64[{' '.join(map(str, old))}]"))
-    found = SafeDAG.from_values({"y": reshape(x, new)}).evaluate(a)["y"]
+    dag = SafeDAG.from_values({"y": reshape(x, new)}, [Tensor("x", "input", x.type)])
+    found = dag.evaluate(a)["y"]
     np.testing.assert_array_equal(found, a.reshape(new))
 
 

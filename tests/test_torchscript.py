@@ -538,6 +538,15 @@ def test_unknown_operations_need_static_sizes():
         from_torchscript(traced, "f32[batch 3 4]")
 
 
+def test_a_fused_layer_with_a_mask_says_how_to_unfuse_it():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    with torch.no_grad():
+        traced = torch.jit.trace(lambda x: layer(x, src_mask=mask), torch.zeros(2, 5, 8))
+    with pytest.raises(FormatError, match=r"_encoder_layer_fwd.*set_fastpath_enabled\(False\)"):
+        from_torchscript(traced, "f32[batch 5 8]")
+
+
 def test_operations_of_other_formats_are_all_named():
     out = TensorType("f32", (3,))
     nodes = [Node(f"y{i}", Opaque("onnx", f"Foo{i}", (), 0, out), ("x",)) for i in range(3)]

@@ -17,6 +17,13 @@ from safegraph.value import Value, apply
 FORMAT = "torchscript"
 
 
+_FUSED = ", or trace with torch.backends.mha.set_fastpath_enabled(False): a mask is then plain ops"
+_ADVICE = {
+    "aten::_transformer_encoder_layer_fwd": _FUSED,
+    "aten::_native_multi_head_attention": _FUSED,
+}
+
+
 def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     """The result (or the list of results) of an unknown operation.
 
@@ -35,7 +42,7 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     if free:
         raise FormatError(
             f"no table knows {kind}: its shape cannot be told for free sizes ({', '.join(free)}): "
-            "give static shapes in inputs="
+            f"give static shapes in inputs={_ADVICE.get(kind, '')}"
         )
     found = _run(function, schema, attributes, operands)
     spec = (("overload", schema.overload_name), *attributes)
