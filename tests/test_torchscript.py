@@ -539,7 +539,7 @@ def test_unknown_operations_need_static_sizes():
 
 
 def test_a_fused_layer_with_a_mask_says_how_to_unfuse_it():
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
     mask = nn.Transformer.generate_square_subsequent_mask(5)
     with torch.no_grad():
         traced = torch.jit.trace(lambda x: layer(x, src_mask=mask), torch.zeros(2, 5, 8))
