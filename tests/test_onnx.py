@@ -517,6 +517,31 @@ def test_contractions_are_written_in_every_order_of_axes(batch: str, rows: str) 
         assert error(got, np.einsum(equation, *arrays)) <= 1e-5, equation
 
 
+@pytest.mark.parametrize(
+    ("equation", "x", "y", "nodes", "is_exchanged"),
+    [
+        # the rows of the one that is read along what is summed come first
+        ("bmhd,bhlm->blhd", "2 5 3 4", "2 3 6 5", ["Einsum"], True),
+        ("bhlm,bmhd->blhd", "2 3 6 5", "2 5 3 4", ["Einsum"], False),
+        # an axis of one element that the result has not is no sum
+        ("blohd,bmphd->bhlm", "2 5 1 3 4", "2 6 1 3 4", ["Squeeze", "Squeeze", "Einsum"], False),
+        ("aob,bc->ac", "3 1 4", "4 5", ["Squeeze", "MatMul"], False),
+    ],
+)
+def test_contractions_are_written_as_runtimes_like_them(
+    equation: str, x: str, y: str, nodes: list[str], is_exchanged: bool
+) -> None:
+    a, b = tensor("x", f"f32[{x}]"), tensor("y", f"f32[{y}]")
+    model = to_onnx(SafeDAG.from_values({"out": einsum(equation, a, b)}))
+    assert [n.op_type for n in model.graph.node] == nodes
+    assert (list(model.graph.node[-1].input) == ["y", "x"]) is is_exchanged
+    rng = np.random.default_rng(0)
+    shapes = {n: [int(d) for d in s.split()] for n, s in (("x", x), ("y", y))}
+    feeds = {n: rng.standard_normal(s, np.float32) for n, s in shapes.items()}
+    (got,) = run(model, feeds)
+    assert error(got, np.einsum(equation, *feeds.values())) <= 1e-5
+
+
 def test_broadcasts_and_reductions_are_not_spelled_out() -> None:
     x, b = tensor("x", "f32[batch 3 4]"), tensor("b", "f32[4]")
     y = x * 2 + b

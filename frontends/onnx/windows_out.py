@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from safegraph.derived.conv import Conv, ConvTranspose
-from safegraph.derived.einsum import Einsum, Gemm, Linear, Matmul, MatmulForm
+from safegraph.derived.einsum import Einsum, Gemm, Labels, Linear, Matmul, MatmulForm
 from safegraph.derived.norm import (
     BatchNorm,
     GroupNorm,
@@ -30,6 +30,9 @@ from safegraph.frontends.onnx.nodes import padded, plain, vector
 
 
 def _einsum(w: Writer, slot: Slot, op: Einsum, x: Slot, y: Slot) -> ir.Value | None:
+    a, left = _without_ones(w, x, op.left, {*op.right, *op.out})
+    b, right = _without_ones(w, y, op.right, {*op.left, *op.out})
+    op = Einsum(left, right, op.out)
     form = MatmulForm.of(op)
     lead = len(form.batch)
     aligned = (
@@ -39,26 +42,39 @@ def _einsum(w: Writer, slot: Slot, op: Einsum, x: Slot, y: Slot) -> ir.Value | N
     if aligned and len(form.summed) == 1 and not form.left_only and not form.right_only:
         left, right = op.left[lead:], op.right[lead:]
         if not lead and right == form.summed and left == form.rows + form.summed:
-            return w("MatMul", x, y)
+            return w("MatMul", a, b)
         swapped = len(form.rows) == 1 and left == form.summed + form.rows
         # MatMul permutes nothing: rows stand in the order of the result, or are one and swapped
         fits = swapped or (form.rows and left == form.rows + form.summed)
         if fits and len(form.columns) == 1 and (not lead or len(form.rows) == 1):
-            a = _swap(w, x) if swapped else x
-            b = _swap(w, y) if right == form.columns + form.summed else y
+            a = _swap(w, a, len(op.left)) if swapped else a
+            b = _swap(w, b, len(op.right)) if right == form.columns + form.summed else b
             return w("MatMul", a, b)
-    return w("Einsum", x, y, equation=op.equation)
+    if op.left and op.left[-1] in form.rows and op.right and op.right[-1] in form.summed:
+        # a runtime multiplies rows by columns: as it is, both would first be transposed
+        op, a, b = Einsum(op.right, op.left, op.out), b, a
+    return w("Einsum", a, b, equation=op.equation)
 
 
-def _swap(w: Writer, x: Slot) -> ir.Value:
-    rank = x.type.rank
+def _without_ones(
+    w: Writer, x: Slot, labels: Labels, others: set[int]
+) -> tuple[Slot | ir.Value, Labels]:
+    """An operand, and its labels, without axes of size 1 of its own: a runtime would sum them."""
+    axes = [i for i, c in enumerate(labels) if c not in others and x.type.shape[i] == 1]
+    if not axes:
+        return x, labels
+    kept = tuple(c for i, c in enumerate(labels) if i not in axes)
+    return w("Squeeze", x, vector(axes)), kept
+
+
+def _swap(w: Writer, x: Slot | ir.Value, rank: int) -> ir.Value:
     return w("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _linear(w: Writer, slot: Slot, op: Linear, x: Slot, weight: Slot, *bias: Slot) -> ir.Value:
     if x.type.rank == 2 and is_float(x.type.dtype):
         return w("Gemm", x, weight, *bias, transB=1)
-    y = w("MatMul", x, _swap(w, weight))
+    y = w("MatMul", x, _swap(w, weight, 2))
     return w("Add", y, *bias) if bias else y
 
 
