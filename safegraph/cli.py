@@ -366,6 +366,11 @@ def optimize(
         click.echo("nothing cheaper was found: the result is the original")
     rows = [[label, show(before[k]), show(after[k])] for k, label, show in _ROWS if k in before]
     _table(["", "before", "after"], rows)
+    if times and times[-1] > _SLOWER * times[0]:
+        click.echo(
+            "slower when measured here: times are predicted from flops and bytes; --bind the sizes "
+            "that you run, or keep the original"
+        )
     if explain:
         click.echo(str(found.explanation))
     click.echo(str(verdict))
@@ -474,6 +479,7 @@ def _grouped(number: int) -> str:
     return f"{number:,}"
 
 
+_SLOWER = 1.05  # what two measurements of one program differ by, and more
 _ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("ops", "ops", _grouped),
     ("total_flops", "flops", _grouped),

@@ -176,6 +176,16 @@ def test_optimize_tells_what_it_gained_and_writes_it(
     assert safegraph("check", model, output).code == 0
 
 
+@pytest.mark.parametrize(("after", "is_told"), [(1.2e-3, True), (1.01e-3, False), (0.5e-3, False)])
+def test_optimize_tells_when_the_result_runs_slower(
+    model: Path, tmp_path: Path, safegraph: Callable[..., Done], monkeypatch: pytest.MonkeyPatch,
+    after: float, is_told: bool,
+):  # fmt: skip
+    monkeypatch.setattr("safegraph.verbs.race", lambda *args: [1e-3, after])
+    done = safegraph("optimize", model, "-o", tmp_path / "cheaper.onnx")
+    assert ("slower when measured here" in done.out) is is_told
+
+
 def test_optimize_as_json(model: Path, tmp_path: Path, safegraph: Callable[..., Done]):
     output = tmp_path / "cheaper.onnx"
     done = safegraph("optimize", model, "-o", output, "--bind", "batch=4", "--json")
