@@ -52,32 +52,36 @@ class Network:
         Without shares that is the tree cost: a sum that may overflow to inf in deep graphs, which
         costs quality and nothing else, because being settled is known from the choice.
         """
+        of, users = self.of, self.users  # this is half of an extraction: no lookups in its loops
         price = [0.0 if is_free else inf for is_free in free]
         choice = [UNKNOWN] * len(free)
-        waits, sums = [0] * len(self.of), list(self.cost)
-        heap: list[tuple[float, int]] = []
-        for owner, nodes in enumerate(self.members):
-            if free[owner]:
-                continue
-            for node in nodes:
-                waits[node] = sum(1 for operand in self.operands[node] if not free[operand])
-                if not waits[node]:
-                    heap.append((sums[node], node))
+        waits, sums = [len(operands) for operands in self.operands], list(self.cost)
+        for owner, is_free in enumerate(free):
+            if is_free:
+                for user in users[owner]:
+                    waits[user] -= 1
+        heap = [
+            (sums[node], node)
+            for owner, nodes in enumerate(self.members)
+            if not free[owner]
+            for node in nodes
+            if not waits[node]
+        ]
         heapify(heap)
         while heap:
             value, node = heappop(heap)
-            settled = self.of[node]
+            settled = of[node]
             if choice[settled] != UNKNOWN:
                 continue
             price[settled], choice[settled] = value, node
             part = value if share is None else value / share[settled]
-            for user in self.users[settled]:
-                if free[self.of[user]]:
-                    continue
+            for user in users[settled]:
                 sums[user] += part
                 waits[user] -= 1
-                if not waits[user] and choice[self.of[user]] == UNKNOWN:
-                    heappush(heap, (sums[user], user))
+                if not waits[user]:
+                    owner = of[user]
+                    if choice[owner] == UNKNOWN and not free[owner]:
+                        heappush(heap, (sums[user], user))
         return price, choice
 
 
