@@ -433,7 +433,8 @@ def _kind(value: Value, dag: SafeDAG) -> str:
 
 
 def _fresh(value: Value, dag: SafeDAG, taken: set[str]) -> str:
-    base = next(iter(_sources(value)), "known")
+    """A name after the largest tensor that it is made of: the weight, not a scale of it."""
+    base = max(_sources(value), key=lambda n: int(dag.tensors[n].type.numel), default="known")
     name, i = f"{base}.folded", 1
     while name in taken:
         i += 1
