@@ -433,8 +433,13 @@ def _kind(value: Value, dag: SafeDAG) -> str:
 
 
 def _fresh(value: Value, dag: SafeDAG, taken: set[str]) -> str:
-    """A name after the largest tensor that it is made of: the weight, not a scale of it."""
-    base = max(_sources(value), key=lambda n: int(dag.tensors[n].type.numel), default="known")
+    """A name after the tensor of this shape, or the largest, that it is made of: not a scale's."""
+
+    def like(name: str) -> tuple[bool, int]:
+        type_ = dag.tensors[name].type
+        return type_.shape == value.shape, int(type_.numel)
+
+    base = max(_sources(value), key=like, default="known")
     name, i = f"{base}.folded", 1
     while name in taken:
         i += 1
