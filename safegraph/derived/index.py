@@ -41,7 +41,8 @@ def wrapped(indices: Value, size: Dim) -> Value:
 class Gather(Derived):
     """x[:, indices]: the elements of an axis at these places; negative ones count from the end
 
-    The axes of the indices stand in the place of the axis, as in `numpy.take`.
+    The axes of the indices stand in the place of the axis, as in `numpy.take`.  An index outside of
+    the axis is an error when it is run; the definition, and so the laws, take all as inside.
     """
 
     moves = True
