@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,18 +212,13 @@ class SafeDAG:
         preferred = {
             v: o for o, v in reversed(named.items()) if v.op is not None and o not in given
         }
-        taken = given | set(preferred.values())
-        count = 0
+        fresh = fresh_names(given | set(preferred.values()))
         for value in walk(named.values()):
             if value.op is None:
                 leaves.setdefault(value.name, Tensor(value.name, "input", value.type))
                 names[value] = value.name
                 continue
-            label = preferred.get(value)
-            while label is None:
-                label = f"v{count}" if f"v{count}" not in taken else None
-                count += 1
-            names[value] = label
+            label = names[value] = preferred[value] if value in preferred else next(fresh)
             nodes.append(Node(label, value.op, tuple(names[o] for o in value.operands)))
         return cls(list(leaves.values()), nodes, {o: names[v] for o, v in named.items()}, name=name)
 
@@ -508,6 +504,11 @@ def _expanded(value: Value, done: dict[Value, Value], keep: Callable[[Op], bool]
             core = apply(top.op, *(done[o] for o in top.operands))
             done[top] = done[core] = core
     return done[value]
+
+
+def fresh_names(taken: Collection[str]) -> Iterator[str]:
+    """v0, v1, ..., without the names that are taken."""
+    return (label for i in count() if (label := f"v{i}") not in taken)
 
 
 def _duplicates(tensors: Sequence[Tensor], nodes: Sequence[Node]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from safegraph.dag import Node, SafeDAG, Tensor
+from safegraph.dag import Node, SafeDAG, Tensor, fresh_names
 from safegraph.ops import Squeeze
 from safegraph.value import Value
 
@@ -67,17 +67,12 @@ def named_graph(
     `names` are those of the leaves, `own` those of values that stand for one node, and `origin` the
     node that any value comes from.
     """
-    taken = {t.name for t in tensors} | set(dag.nodes)
+    fresh = fresh_names({t.name for t in tensors} | set(dag.nodes))
     nodes = []
-    count = 0
     for value in order:
         if value.op is None or value in names:
             continue
-        label = own.get(value)
-        while label is None:
-            label = f"v{count}" if f"v{count}" not in taken else None
-            count += 1
-        names[value] = label
+        label = names[value] = own[value] if value in own else next(fresh)
         source = origin.get(value)
         where = source.where if source else ""
         nodes.append(Node(label, value.op, tuple(names[o] for o in value.operands), where))

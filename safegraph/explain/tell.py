@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from safegraph import dims
-from safegraph.dag import Node, SafeDAG
+from safegraph.dag import Node, SafeDAG, fresh_names
 from safegraph.egraph import EGraph
 from safegraph.explain.congruence import Congruence
 from safegraph.explain.explanation import Explanation, Place, Rewrite
@@ -112,8 +112,7 @@ class _Story:
     ) -> None:
         self.rewriting, self.dag = rewriting, dag
         self._names = dict(names)
-        self._taken = {*dag.tensors, *dag.nodes, *dag.outputs}
-        self._fresh = 0
+        self._fresh = fresh_names({*dag.tensors, *dag.nodes, *dag.outputs})
         self._sizes = sizes
         self._typed: dict[tuple[int, ...], tuple[TensorType, int]] = {}
         self._forms = {w.node: w for w in rewriting.first}
@@ -256,11 +255,8 @@ class _Story:
         return self.now.names.get(self._end(node))
 
     def _name(self, node: int) -> str:
-        while node not in self._names:
-            label = f"v{self._fresh}"
-            self._fresh += 1
-            if label not in self._taken:
-                self._names[node] = label
+        if node not in self._names:
+            self._names[node] = next(self._fresh)
         return self._names[node]
 
     def _type(self, op: Op, operands: Sequence[TensorType]) -> tuple[TensorType, int]:
