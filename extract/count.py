@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from safegraph.dag import SafeDAG
 from safegraph.derived.base import Derived
-from safegraph.dims import Dim, add_all, at_least
+from safegraph.dims import KEPT, Dim, add_all, at_least
 from safegraph.op import Op, TensorType, Work
 from safegraph.ops import Opaque, Reduce, Repeat, Scalar, Slice, Stride, Unfold
 from safegraph.value import walk
@@ -169,7 +169,7 @@ def _is_product(op: Op) -> bool:
     return op.name in ("binary", "broadcast") and op.spec["kind"] == "multiply"
 
 
-@cache
+@lru_cache(KEPT)
 def is_view(op: Op, types: tuple[TensorType, ...]) -> bool:
     """Is the result a window on the operand's memory?  So is a chain of such as a definition."""
     if op.is_view or isinstance(op, _WINDOWS):
@@ -181,7 +181,7 @@ def is_view(op: Op, types: tuple[TensorType, ...]) -> bool:
     return all(v.op and is_view(v.op, tuple(o.type for o in v.operands)) for v in inner)
 
 
-@cache
+@lru_cache(KEPT)
 def _repeats(op: Op, types: tuple[TensorType, ...]) -> bool:
     """May a view show elements more than once?  Else it shows at most what it is a view of."""
     if isinstance(op, Derived):
@@ -190,7 +190,7 @@ def _repeats(op: Op, types: tuple[TensorType, ...]) -> bool:
     return isinstance(op, Repeat | Unfold)
 
 
-@cache
+@lru_cache(KEPT)
 def _work(op: Op, types: tuple[TensorType, ...]) -> tuple[Work, tuple[Dim, ...]]:
     return op.work(*types), op.reads(*types)
 

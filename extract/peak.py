@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from safegraph.dag import SafeDAG
 from safegraph.dims import (
+    KEPT,
     Dim,
     add_all,
     at_least,
@@ -116,7 +117,7 @@ def _owners(dag: SafeDAG, counted: Count, stored: bool = False) -> dict[str, tup
     return owners
 
 
-@cache
+@lru_cache(KEPT)
 def _at_most(a: Dim, limit: Dim) -> Dim:
     if a is limit or at_least(limit, a):
         return a

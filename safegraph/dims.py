@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from math import lcm
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from safegraph.errors import ParseError, ShapeError
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 Dim: TypeAlias = "int | Size"
 Shape: TypeAlias = tuple[Dim, ...]
 
-_SIZES: dict[Any, Size] = {}
-_MEMO: dict[tuple[str, Dim, Dim], Any] = {}
+KEPT = 1 << 14  # answers that a memo keeps: more than a network asks for, in bounded memory
+
+_SIZES: WeakValueDictionary[Any, Size] = WeakValueDictionary()
 
 
 class Size:
@@ -175,14 +177,11 @@ def sympify(dim: Dim) -> Any:
     return dim.expr if isinstance(dim, Size) else _sympy().Integer(dim)
 
 
+@lru_cache(KEPT)
 def _binary(symbol: str, a: Dim, b: Dim) -> Dim:
-    key = (symbol, a, b)
-    found = _MEMO.get(key)
-    if found is None:
-        if not isinstance(a, int | Size) or not isinstance(b, int | Size):
-            raise TypeError(f"{a!r} {symbol} {b!r}: a size is an int or a Size")
-        found = _MEMO[key] = _COMPUTE[symbol](a, b)
-    return found
+    if not isinstance(a, int | Size) or not isinstance(b, int | Size):
+        raise TypeError(f"{a!r} {symbol} {b!r}: a size is an int or a Size")
+    return _COMPUTE[symbol](a, b)
 
 
 def _nested(expr: Any) -> tuple[Any, Any]:
@@ -247,15 +246,15 @@ def divide(a: Dim, b: Dim) -> Dim | None:
         return a // b if b and a % b == 0 else None
     if isinstance(b, int) and b == 0:
         return None
-    key = ("/", a, b)
-    if key not in _MEMO:
-        sp = _sympy()
-        quotient, remainder = sp.div(sympify(a), sympify(b), domain="QQ")
-        whole = remainder == 0 and all(
-            c.is_Integer for c in quotient.as_coefficients_dict().values()
-        )
-        _MEMO[key] = _intern(sp.expand(quotient)) if whole else None
-    return _MEMO[key]
+    return _quotient(a, b)
+
+
+@lru_cache(KEPT)
+def _quotient(a: Dim, b: Dim) -> Dim | None:
+    sp = _sympy()
+    quotient, remainder = sp.div(sympify(a), sympify(b), domain="QQ")
+    whole = remainder == 0 and all(c.is_Integer for c in quotient.as_coefficients_dict().values())
+    return _intern(sp.expand(quotient)) if whole else None
 
 
 # -- what users write -----------------------------------------------------------------------------
@@ -289,7 +288,7 @@ _ALLOWED: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
-@cache
+@lru_cache(KEPT)
 def parse(text: str) -> Dim:
     """A size from text: names, integers, + - * // % ** max(a, b) and parentheses.
 
@@ -375,12 +374,14 @@ def coefficients(dim: Dim) -> Mapping[Dim, int]:
     """
     if isinstance(dim, int):
         return {1: dim} if dim else {}
-    key = ("coefficients", dim, 0)
-    if key not in _MEMO:
-        terms = dim.expr.as_coefficients_dict().items()
-        found = {_intern(term): int(factor) for term, factor in terms}
-        _MEMO[key] = dict(sorted(found.items(), key=lambda item: (len(str(item[0])), str(item[0]))))
-    return _MEMO[key]
+    return _coefficients(dim)
+
+
+@lru_cache(KEPT)
+def _coefficients(dim: Size) -> Mapping[Dim, int]:
+    terms = dim.expr.as_coefficients_dict().items()
+    found = {_intern(term): int(factor) for term, factor in terms}
+    return dict(sorted(found.items(), key=lambda item: (len(str(item[0])), str(item[0]))))
 
 
 def collected(dim: Dim, chosen: Callable[[str], bool]) -> Mapping[Dim, Dim]:
@@ -444,23 +445,26 @@ def at_least(a: Dim, b: Dim) -> bool | None:
     difference = a - b
     if isinstance(difference, int):
         return difference >= 0
-    key = (">=", difference, 0)
-    if key not in _MEMO:
-        sp = _sympy()
-        # Other symbols, >= 0: SymPy takes what it knows of a symbol into account, in Max.
-        less = {d: _symbol_from_0(d.name) + 1 for d in difference.expr.free_symbols}
-        shifted = sp.expand(difference.expr.xreplace(less))
-        if _never_below_0(shifted):
-            _MEMO[key] = True
-        elif _never_below_0(-shifted) and shifted.as_coefficients_dict().get(sp.S.One, 0) < 0:
-            _MEMO[key] = False
-        elif shifted.has(sp.FloorDiv) and _never_below_0(_lower_bound(shifted)):
-            _MEMO[key] = True
-        else:
-            _MEMO[key] = None
-    if _MEMO[key] is None and (open_ := _OPEN.get()) is not None:
+    found = _sign(difference)
+    if found is None and (open_ := _OPEN.get()) is not None:
         open_[a, b] = None
-    return _MEMO[key]
+    return found
+
+
+@lru_cache(KEPT)
+def _sign(difference: Size) -> bool | None:
+    """Is it at least 0 for all sizes (True), never (False), or not to be told?"""
+    sp = _sympy()
+    # Other symbols, >= 0: SymPy takes what it knows of a symbol into account, in Max.
+    less = {d: _symbol_from_0(d.name) + 1 for d in difference.expr.free_symbols}
+    shifted = sp.expand(difference.expr.xreplace(less))
+    if _never_below_0(shifted):
+        return True
+    if _never_below_0(-shifted) and shifted.as_coefficients_dict().get(sp.S.One, 0) < 0:
+        return False
+    if shifted.has(sp.FloorDiv) and _never_below_0(_lower_bound(shifted)):
+        return True
+    return None
 
 
 def _never_below_0(shifted: Any) -> bool:
@@ -508,10 +512,12 @@ def maximum(a: Dim, b: Dim) -> Dim:
         return a
     if at_least(b, a):
         return b
-    key = ("max", a, b)
-    if key not in _MEMO:
-        _MEMO[key] = largest((*_max_parts(a), *_max_parts(b)))
-    return _MEMO[key]
+    return _larger(a, b)
+
+
+@lru_cache(KEPT)
+def _larger(a: Dim, b: Dim) -> Dim:
+    return largest((*_max_parts(a), *_max_parts(b)))
 
 
 def _max_parts(a: Dim) -> list[Dim]:
@@ -550,7 +556,7 @@ def _covers(a: Dim, b: Dim) -> bool:
     return bool(at_least(a, b))
 
 
-@cache
+@lru_cache(KEPT)
 def _never_negative(term: Dim) -> bool:
     return _nonnegative_atoms(sympify(term))
 

@@ -12,18 +12,31 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
+from itertools import count
 from typing import Any, ClassVar, dataclass_transform
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from safegraph.dims import Dim, Shape, Size, assume, assuming, product, require_same, substitute
+from safegraph.dims import (
+    KEPT,
+    Dim,
+    Shape,
+    Size,
+    assume,
+    assuming,
+    product,
+    require_same,
+    substitute,
+)
 from safegraph.dtypes import itemsize
 from safegraph.errors import ShapeError
 
 OPS: dict[str, type[Op]] = {}
-_INTERNED: dict[tuple[type, str], Any] = {}
-_BY_ID: list[Any] = []
+_INTERNED: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
+_BY_ID: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_NUMBERS = count()  # none is given twice
 
 
 class Interned(type):
@@ -35,9 +48,8 @@ class Interned(type):
         key = (cls, repr([getattr(new, name) for name in _field_names(cls)]))
         found = _INTERNED.get(key)
         if found is None:
-            object.__setattr__(new, "id", len(_BY_ID))
-            _BY_ID.append(new)
-            found = _INTERNED[key] = new
+            object.__setattr__(new, "id", next(_NUMBERS))
+            found = _INTERNED[key] = _BY_ID[new.id] = new
         return found
 
 
@@ -47,7 +59,7 @@ def _field_names(cls: type) -> tuple[str, ...]:
 
 
 def by_id(number: int) -> Any:
-    """The interned object with this number."""
+    """The interned object with this number, which somebody must hold."""
     return _BY_ID[number]
 
 
@@ -201,11 +213,7 @@ class Op(metaclass=_OpMeta):
 
     def type(self, *operands: TensorType) -> TensorType:
         """The type of the result; raises ShapeError naming the op, its spec and the operands."""
-        key = (self, operands)
-        found = _TYPES.get(key)
-        if found is None:
-            found = _TYPES[key] = self._infer(operands)
-        result, assumptions = found
+        result, assumptions = _inferred(self, operands)
         for relation, a, b in assumptions:
             assume(relation, a, b)
         return result
@@ -250,7 +258,12 @@ class Op(metaclass=_OpMeta):
         return self
 
 
-_TYPES: dict[tuple[Op, tuple[TensorType, ...]], tuple[TensorType, tuple[Any, ...]]] = {}
+@lru_cache(KEPT)
+def _inferred(
+    op: Op, operands: tuple[TensorType, ...]
+) -> tuple[TensorType, tuple[tuple[str, Dim, Dim], ...]]:
+    """The type of the result, and what was assumed of free sizes meanwhile."""
+    return op._infer(operands)
 
 
 def _arity(method: Callable[..., Any]) -> tuple[int, int | None]:

@@ -23,12 +23,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import lru_cache
 from string import ascii_lowercase
 from typing import Any
 
 from safegraph.derived.einsum import Einsum
-from safegraph.dims import Dim, Shape, Size
+from safegraph.dims import KEPT, Dim, Shape, Size
 from safegraph.errors import ParseError
 from safegraph.notation import (
     ABSENT,
@@ -77,7 +77,7 @@ class Spelling:
 # -- ops in lines ---------------------------------------------------------------------------------
 
 
-@cache
+@lru_cache(KEPT)
 def write_op(op: Op, types: tuple[TensorType, ...]) -> tuple[str, str]:
     """The name and the spec of an op as its line has them, on operands of these types.
 

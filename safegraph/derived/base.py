@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import chain, product
 from typing import Any, ClassVar
 
 import numpy as np
 
-from safegraph.dims import Shape, assuming
+from safegraph.dims import KEPT, Shape, assuming
 from safegraph.dtypes import from_numpy
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, Work, _arity
 from safegraph.value import Value, tensor, walk
-
-_TRACES: dict[
-    tuple[Op, tuple[TensorType, ...]], tuple[tuple[Value, ...], Value, tuple[Any, ...]]
-] = {}
 
 
 class Derived(Op, abstract=True):
@@ -42,26 +38,15 @@ class Derived(Op, abstract=True):
 
     def trace(self, *types: TensorType) -> tuple[tuple[Value, ...], Value]:
         """The definition on leaves of these types: (leaves, result)."""
-        leaves, result, _ = self._trace(types)
+        leaves, result, _ = _trace(self, types)
         return leaves, result
-
-    def _trace(
-        self, types: tuple[TensorType, ...]
-    ) -> tuple[tuple[Value, ...], Value, tuple[Any, ...]]:
-        key = (self, types)
-        if key not in _TRACES:
-            leaves = tuple(tensor(f"%{i}", t) for i, t in enumerate(types))
-            with assuming() as assumptions:
-                result = self.define(*leaves)
-            _TRACES[key] = (leaves, result, tuple(assumptions.values()))
-        return _TRACES[key]
 
     def _infer(self, operands: tuple[TensorType, ...]) -> tuple[TensorType, tuple[Any, ...]]:
         low, high = self.arity
         if len(operands) < low or (high is not None and len(operands) > high):
             raise ShapeError(f"{self!r} takes {low} to {high} operands, not {len(operands)}")
         try:
-            _, result, assumptions = self._trace(operands)
+            _, result, assumptions = _trace(self, operands)
         except ShapeError as error:
             given = ", ".join(map(repr, operands))
             raise ShapeError(f"{self!r} of {given}: {error}") from None
@@ -131,6 +116,17 @@ class Derived(Op, abstract=True):
             choices.append([None] * (str(f.type) != kind) + list(pools[by_name.get(kind, tuple)]))
         for values in product(*choices):
             yield cls(*values)
+
+
+@lru_cache(KEPT)
+def _trace(
+    op: Derived, types: tuple[TensorType, ...]
+) -> tuple[tuple[Value, ...], Value, tuple[Any, ...]]:
+    """The definition on leaves of these types, and what was assumed of free sizes meanwhile."""
+    leaves = tuple(tensor(f"%{i}", t) for i, t in enumerate(types))
+    with assuming() as assumptions:
+        result = op.define(*leaves)
+    return leaves, result, tuple(assumptions.values())
 
 
 def evaluate(outputs: Iterable[Value], values: Mapping[Value, Any]) -> list[Any]:
