@@ -18,6 +18,7 @@ from safegraph.rules import (
     movement,
     pointwise,
     recognition,
+    scale,
     spelling,
     windows,
 )
@@ -29,6 +30,7 @@ FAMILIES: dict[str, tuple[Law, ...]] = {
     "movement": movement.LAWS,
     "concat": concat.LAWS,
     "einsum": einsum.LAWS,
+    "scale": scale.LAWS,
     "conv": conv.LAWS,
     "windows": windows.LAWS,
     "spelling": spelling.LAWS,
@@ -50,7 +52,15 @@ class Phase:
     rounds: int | None = None
 
 
-DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *concat.LAWS, *einsum.LAWS)
+DERIVE = (
+    *inverse.LAWS,
+    *pointwise.LAWS,
+    *affine.LAWS,
+    *movement.LAWS,
+    *concat.LAWS,
+    *einsum.LAWS,
+    *scale.LAWS,
+)
 RESPELL = (
     *spelling.LAWS,
     *inverse.LAWS,

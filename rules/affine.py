@@ -90,6 +90,11 @@ def term_and_factor(x: Value, a_is: float, b_is: float) -> Value | None:
     return x * number(b_is, x) + number(a_is * b_is, x)
 
 
+def zeros(a_is: float, root: TensorType) -> Value | None:
+    """Products with 0 add up to 0."""
+    return None if a_is else number(0, root)
+
+
 def _unless_numbers(name: str, left: Term, right: Term, *facts: Fact) -> Iterator[tuple[Law, ...]]:
     """A law of two operands of which one, at least, is more than a number: numbers have their own."""
     yield one(f"{name} (first)", left, right, facts=(*facts, varying(x), varying(a)))
@@ -114,6 +119,9 @@ OUTWARDS = table("affine",
         facts=uniform(a)),
     one("a number in a contraction (right)",      e(x, y * a),      lambda e, x, a_is, y, root: e(x, y) * number(a_is, root),
         facts=uniform(a)),
+    # A sum with zeros goes through contractions: unknown, they would be terms without end.
+    one("a contraction with zeros (left)",        e(a, y),          zeros,            facts=uniform(a), grade="finite"),
+    one("a contraction with zeros (right)",       e(y, a),          zeros,            facts=uniform(a), grade="finite"),
     one("an opposite in a contraction (left)",    e(-x, y),         -e(x, y)),
     one("an opposite in a contraction (right)",   e(x, -y),         -e(x, y)),
     one("a number in a sum",                      f(x * a),         lambda f, x, a_is, root: f(x) * number(a_is, root) if f.kind == "sum" or (f.linear and is_float(x.dtype)) else None,

@@ -13,10 +13,11 @@ from safegraph.derived.index import Flip
 from safegraph.derived.norm import BatchNorm
 from safegraph.derived.pointwise import Broadcast, Sqrt
 from safegraph.derived.pool import AvgPool
+from safegraph.dims import at_least
 from safegraph.dtypes import is_float
 from safegraph.law import Build, Law, Term, any_of, constant, one, positive, spec, table, variables
 from safegraph.op import TensorType
-from safegraph.ops import Interleave, Pad, Stride
+from safegraph.ops import Interleave, Pad, Slice, Stride
 from safegraph.value import Value, apply, cast, full, iota, pad, permute, reduce, reshape, unsqueeze
 
 x, w, b, v, e, k = variables("x w b v e k")
@@ -25,6 +26,7 @@ c, d = any_of(Conv, "c d")
 (n,) = any_of(BatchNorm, "n")
 (m,) = any_of(Broadcast, "m")
 (p,) = any_of(Pad, "p")
+(s,) = any_of(Slice, "s")
 (t,) = any_of(Stride, "t")
 (q,) = any_of(AvgPool, "q")
 (j,) = any_of(Interleave, "j")
@@ -47,6 +49,20 @@ def fold_norm(
         return None
     factor = scale / apply(Sqrt(), variance + n.eps)
     return c(x, scaled(w, factor), (zero_if_none(b, w) - mean) * factor + bias)
+
+
+def fold_norm_before(
+    c: Conv, n: BatchNorm, x: Value, w: Value, scale: Value, bias: Value, mean: Value,
+    variance: Value, b: Value | None = None,
+) -> Value | None:  # fmt: skip
+    """A batch norm before a convolution without a border: zeros there would not be normed."""
+    if n.eps <= 0 or c.groups != 1 or any((*c.before, *c.after)):
+        return None
+    channel = (1, x.shape[1], *[1] * (w.rank - 2))
+    factor = scale / apply(Sqrt(), variance + n.eps)
+    shift = w * reshape(bias - mean * factor, channel)
+    added = reduce(shift, range(1, w.rank), "sum", keep=False)
+    return c(x, w * reshape(factor, channel), added if b is None else b + added)
 
 
 def zero_if_none(b: Value | None, w: Value) -> Value:
@@ -194,6 +210,22 @@ def strided(t: Stride, c: Conv, x: Value, w: Value, b: Value | None = None) -> V
     return wider(x, w) if b is None else wider(x, w, b)
 
 
+def sliced(s: Slice, c: Conv, x: Value, w: Value, b: Value | None = None) -> Value | None:
+    """Samples and channels that are not asked for are not computed."""
+    first, last = s.starts, s.stops
+    if any(n != 0 for n in first[2:]) or any(n is not None for n in last[2:]):
+        return None
+    if c.groups != 1 and (first[1] != 0 or last[1] is not None):
+        return None
+
+    def part(value: Value, axis: int) -> Value:
+        rest = value.rank - 1
+        return apply(Slice((first[axis], *[0] * rest), (last[axis], *[None] * rest)), value)
+
+    x, w = part(x, 0), part(w, 1)
+    return c(x, w) if b is None else c(x, w, part(b, 1))
+
+
 def stride_first(c: Conv, x: Value, w: Value, b: Value | None = None) -> Value | None:
     """A 1x1 convolution reads only every n-th place."""
     if not pointwise_conv(c, w) or all(s == 1 for s in c.strides):
@@ -237,16 +269,12 @@ def parallel(
 
 def delta(c: Conv, x: Value, w: Value) -> Value | None:
     """The weight of the convolution like c that gives back its operand; None where there is none."""
-    if (
-        any(s != 1 for s in c.strides)
-        or w.shape[0] != x.shape[1]
-        or not isinstance(x.shape[1], int)
-    ):
+    if any(s != 1 for s in c.strides) or w.shape[0] != x.shape[1]:
         return None
     places = []
     for i, size in enumerate(w.shape[2:]):
         place, odd = divmod(c.before[i], c.dilations[i])
-        if odd or not isinstance(size, int) or place >= size:
+        if odd or not at_least(size, place + 1):
             return None
         places.append((place, size - 1 - place))
     own = x.shape[1] // c.groups
@@ -342,12 +370,20 @@ PARALLEL = (
 SAME = "x: 2 4 6, w: 4 4 1, b: 4; x: 2 4 6, w: 4 4 3, b: 4; x: 2 4 5, w: 4 2 3, b: 4"
 BESIDE = "; ".join(f"{text}, scale: 4, bias: 4, mean: 4, variance: 4" for text in SAME.split(";"))
 
+NORMED = "; ".join(
+    f"{text}, scale: 5, bias: 5, mean: 5, variance: 5" for text in POINTWISE.split(";")
+)
+
 _NORM = n(x, scale, bias, mean, variance)
 
 # fmt: off
 FOLDING = table("conv",
     biased("a batch norm of a convolution",           lambda y: n(y, scale, bias, mean, variance), fold_norm,
         facts=(constant(w), constant(variance)), grade="finite"),
+    one("a convolution of a batch norm",              c(_NORM, w),       fold_norm_before,
+        facts=(constant(w), constant(variance)), like=NORMED, grade="finite"),
+    one("a biased convolution of a batch norm",       c(_NORM, w, b),    fold_norm_before,
+        facts=(constant(w), constant(variance)), like=NORMED, grade="finite"),
     biased("an affine map of a convolution",          lambda y: m(y, k), fold_affine,           facts=(constant(w), constant(k)), like=CHANNELS, grade="finite"),
     biased("an affine map of a convolution, exchanged", lambda y: m(k, y), fold_affine_exchanged, facts=(constant(w), constant(k)), like=CHANNELS, grade="finite"),
     one("a convolution of an affine map",             c(m(x, k), w),     fold_affine_before,    facts=(constant(w), constant(k)), like=INPUTS, grade="finite"),
@@ -372,6 +408,7 @@ COMPOSITION = table("conv",
 )
 
 MOVING = table("conv",
+    biased("a slice of a convolution",                lambda y: s(y), sliced, like=PLAIN),
     biased("a stride of a convolution",               lambda y: t(y), strided, like=PLAIN),
     biased("a 1x1 convolution strides first",         lambda y: y,    stride_first, like=POINTWISE),
     biased("a mean of a 1x1 convolution",             lambda y: q(y), pool_first, like=POINTWISE, grade="finite"),

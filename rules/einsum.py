@@ -290,11 +290,15 @@ SPREADING = table("einsum",
     one("a contraction of joined operands (right)",      e(y, k(a, b)), lambda e, k, y, a, b: split_concat(other(e), k, a, b, y)),
     one("a product of a constant table's rows (left)",   e(h(x, i), y), lambda e, h, x, i, y: gather_last(e, h, x, i, y)),
     one("a product of a constant table's rows (right)",  e(y, h(x, i)), lambda e, h, x, i, y: gather_last(other(e), h, x, i, y)),
+    varies=True,
+    depends=True,
 )
 
 FACTORS = table("einsum",
     one("contractions of one operand (left)",            e(x, y) + e(x, z), lambda e, x, y, z: _if_equal(y, z) and e(x, y + z)),
     one("contractions of one operand (right)",           e(x, z) + e(y, z), lambda e, x, y, z: _if_equal(x, y) and e(x + y, z)),
+    varies=True,
+    depends=True,
 )
 # fmt: on
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from safegraph.value import (
     squeeze,
     tensor,
     unfold,
+    ungroup,
     unsqueeze,
 )
 
@@ -102,6 +104,41 @@ def slice_permute(s: Slice, p: Permute, x: Value) -> Value:
     return permute(apply(cut, x), p.order)
 
 
+def _blocks(runs: Iterable[int]) -> list[range]:
+    """Neighbouring axes, so many at a time."""
+    ends = list(accumulate(runs))
+    return [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def ungroup_permute(v: Ungroup, p: Permute, x: Value) -> Value:
+    """Axes are split where they were before; their parts change places together."""
+    factors = [v.factors[p.order.index(axis)] for axis in range(x.rank)]
+    own = _blocks(len(f) for f in factors)
+    return permute(ungroup(x, factors), [axis for i in p.order for axis in own[i]])
+
+
+def ungroup_group(v: Ungroup, g: Group, x: Value) -> Value | None:
+    """Axes that were grouped and are split again as they were stay; others are split first."""
+    factors: list[tuple[Dim, ...]] = []
+    runs: list[int] = []
+    for own, split in zip(_blocks(g.runs), v.factors, strict=True):
+        if len(own) == 1:
+            factors.append(split)
+            runs += [1] * len(split)
+            continue
+        factors += [(-1,)] * len(own)
+        if len(split) == 1:
+            runs.append(len(own))
+            continue
+        parts = [x.shape[axis] for axis in own]
+        if len(split) != len(own) or any(
+            f not in (-1, d) for f, d in zip(split, parts, strict=True)
+        ):
+            return None
+        runs += [1] * len(own)
+    return group(ungroup(x, factors), runs)
+
+
 def unfold_permute(w: Unfold, p: Permute, x: Value) -> Value:
     """Windows are taken first, in the operand's order of axes; the two new axes go along."""
     axis = p.order[w.axis]
@@ -143,6 +180,20 @@ def slice_repeat(s: Slice, r: Repeat, x: Value) -> Value:
     starts = tuple(a if n == 1 else 0 for n, a in zip(r.counts, s.starts, strict=True))
     stops = tuple(b if n == 1 else None for n, b in zip(r.counts, s.stops, strict=True))
     return apply(Repeat(counts), apply(Slice(starts, stops), x))
+
+
+def stride_unsqueeze(t: Stride, u: Unsqueeze, x: Value) -> Value:
+    """The axes that were there are strided; the new ones keep their one element."""
+    kept = tuple(n for axis, n in enumerate(t.steps) if axis not in u.axes)
+    return unsqueeze(apply(Stride(kept), x), u.axes)
+
+
+def stride_repeat(t: Stride, r: Repeat, x: Value) -> Value:
+    """Some of equal values: fewer of them."""
+    fewer = t.type(r.type(x.type)).shape
+    counts = tuple(1 if n == 1 else d for n, d in zip(r.counts, fewer, strict=True))
+    steps = tuple(step if n == 1 else 1 for n, step in zip(r.counts, t.steps, strict=True))
+    return apply(Repeat(counts), apply(Stride(steps), x))
 
 
 def slice_reduce(s: Slice, f: Reduce, x: Value) -> Value | None:
@@ -297,6 +348,11 @@ WINDOWS = table("movement",
     one("windows of a permute",    w(p(x)), unfold_permute,  grade="exact"),
 )
 
+SPLITS = table("movement",
+    one("an ungroup of a permute", v(p(x)), ungroup_permute, grade="exact"),
+    one("an ungroup of a group",   v(g(x)), ungroup_group,   grade="exact"),
+)
+
 SLICES = table("movement",
     *(_through_pointwise(cls, up=False) for cls in DOWN),
     one("a slice of a permute",    s(p(x)), slice_permute,   grade="exact"),
@@ -307,7 +363,9 @@ SLICES = table("movement",
     one("a slice of a reduction",  s(f(x)), slice_reduce),
     one("a slice of a group",      s(g(x)), slice_group,     grade="exact"),
     one("a slice of an ungroup",   s(v(x)), slice_ungroup,   grade="exact"),
+    one("a stride of an unsqueeze", t(u(x)), stride_unsqueeze, grade="exact"),
+    one("a stride of a repeat",    t(r(x)), stride_repeat,   grade="exact"),
 )
 # fmt: on
 
-LAWS = (*UPWARDS, *WINDOWS, *REDUCTIONS, *BORDERS, *SLICES)
+LAWS = (*UPWARDS, *WINDOWS, *REDUCTIONS, *BORDERS, *SPLITS, *SLICES)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import unwrap
-from math import prod
+from math import isfinite, prod
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -412,6 +412,9 @@ def _number(law: Law, name: str, dtype: str, rng: np.random.Generator) -> Any:
     """A number for a uniform tensor, as the law's other facts allow it."""
     facts = {f.kind for f in law.facts if f.name == name}
     choices: list[float] = [0, 1] if not is_float(dtype) else [*_NUMBERS]
+    own = [n for n in _own_numbers(law) if 0 <= n <= _LARGEST and (is_float(dtype) or n == int(n))]
+    if dtype != "bool" and rng.random() < _LITERAL:
+        choices += own
     if is_float(dtype) and law.grade != "finite":
         choices += [-np.inf, np.inf]
     if facts & {"positive", "nonnegative"}:
@@ -458,16 +461,22 @@ def with_floats_as(types: Mapping[str, TensorType], dtype: str) -> dict[str, Ten
 # -- numbers that a law knows ---------------------------------------------------------------------
 
 
-@cache
 def literals(law: Law) -> tuple[int, ...]:
     """Sizes at which the functions of a law may do something else: whole numbers in their code.
 
     A law that is wrong for 7 alone, `if x.shape[0] == 7`, is seldom met by chance.  Of each number
     up to 64 there is the next one, too, for `>`.
     """
+    whole = {int(n) for n in _own_numbers(law) if n == int(n)}
+    return tuple(sorted({n for i in whole for n in (i, i + 1) if 1 < n <= _LARGEST}))
+
+
+@cache
+def _own_numbers(law: Law) -> tuple[float, ...]:
+    """The finite numbers in the code of a law's functions, and in the tuples there."""
     stack: list[Any] = [law.right, *law.when]
     seen: set[int] = set()
-    found: set[int] = set()
+    found: set[float] = set()
     while stack:
         item = stack.pop()
         if id(item) in seen:
@@ -476,8 +485,8 @@ def literals(law: Law) -> tuple[int, ...]:
         match item:
             case bool():
                 pass
-            case int():
-                found |= {n for n in (item, item + 1) if 1 < n <= _LARGEST}
+            case int() | float() if isfinite(item):
+                found.add(item)
             case tuple() | frozenset():
                 stack += item
             case Term(head, operands):

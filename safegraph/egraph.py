@@ -221,6 +221,7 @@ class EGraph:
         """Apply laws until nothing is new, or for some rounds, or until the budget is spent."""
         budget = budget or Budget()
         started = time.perf_counter()
+        end = started + budget.seconds
         report = Report()
         waiting = list(laws)
         compiled: list[Law] = []
@@ -238,7 +239,8 @@ class EGraph:
             for law, matches in floods.due(self._engine.matches(searched)):
                 number, size = self._engine.number(law), len(self)
                 for i, match in enumerate(matches):
-                    if len(self) > budget.nodes or floods.is_flood(len(self) - size):
+                    over = len(self) > budget.nodes or time.perf_counter() > end
+                    if over or floods.is_flood(len(self) - size):
                         floods.hold(law, matches[i:])
                         break
                     report.matches[law.name] += self._apply(law, number, match)
@@ -247,7 +249,7 @@ class EGraph:
             if len(self) > budget.nodes:
                 report.stopped = "the limit of e-nodes was reached"
                 break
-            if time.perf_counter() - started > budget.seconds:
+            if time.perf_counter() > end:
                 report.stopped = "the time was up"
                 break
             if (len(self._ops), len(self._united)) == before and not floods.release(len(self)):
@@ -264,6 +266,8 @@ class EGraph:
         """Build the right side for one match, equal to the root; False where there is none."""
         operands = match[1 : 1 + len(law.tensors)]
         if law.varies and match[0] in self._written:
+            return False
+        if law.depends and match[0] in self._constants:
             return False
         if not self._within(law, operands):
             return False

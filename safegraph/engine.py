@@ -25,7 +25,7 @@ from egglog import bindings
 from safegraph.law import Law, OpVar, Term, Var
 from safegraph.op import Op
 
-_LARGE = 6  # ops in a left side that is matched in parts
+_LARGE = 4  # ops in a left side that is matched in parts
 
 _NUMBER = 1 << 40  # less this is the index of an e-node that is a number: it names its class
 

@@ -225,6 +225,8 @@ class Law:
 
     varies: bool = False
     """Only where the root is not known to be one number: what is one needs no other form."""
+    depends: bool = False
+    """Only where the root depends on an input: what does not is computed ahead, in any form."""
 
     def __post_init__(self) -> None:
         if wrong := "; ".join(_mistakes(self)):
@@ -448,11 +450,20 @@ def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def table(family: str, *laws: Sequence[Law], varies: bool = False) -> tuple[Law, ...]:
-    """The laws of a family, in one tuple; `varies` says that they are not for what is a number."""
+def table(
+    family: str, *laws: Sequence[Law], varies: bool = False, depends: bool = False
+) -> tuple[Law, ...]:
+    """The laws of a family, in one tuple.
+
+    `varies` says that they are not for what is a number, `depends` not for what is constant.
+    """
     from dataclasses import replace
 
-    found = tuple(replace(law, family=family, varies=varies) for group in laws for law in group)
+    found = tuple(
+        replace(law, family=family, varies=varies, depends=depends)
+        for group in laws
+        for law in group
+    )
     names = [law.name for law in found]
     twice = {n for n in names if names.count(n) > 1}
     if twice:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import copysign, exp, expm1, inf, isfinite, isinf, isnan, log, sinh, sqrt, tanh
 from typing import Any, TypeVar
 
 import numpy as np
 
-from safegraph.dims import Dim, at_least, divide
+from safegraph.dims import KEPT, Dim, at_least, divide
 from safegraph.dtypes import is_float, is_integer, largest_number, to_numpy
 from safegraph.op import Op, TensorType
 from safegraph.ops import (
@@ -234,7 +234,7 @@ def _reach_inside(pad: Pad, unfolds: Sequence[Unfold], op: Reduce) -> bool:
     return True
 
 
-@cache
+@lru_cache(KEPT)
 def _defined(op: Op, ranges: tuple[Range, ...], types: tuple[TensorType, ...]) -> Range:
     """A derived op's range is that of its definition."""
     trace = getattr(op, "trace", None)
@@ -522,6 +522,12 @@ def _batch_norm(op: Any, ranges: tuple[Range, ...]) -> Range:
     return _if_all_finite(op, ranges) if positive else ANYTHING
 
 
+def _avg_pool(op: Any, ranges: tuple[Range, ...]) -> Range:
+    """Means of elements, and of the zeros around them where those count."""
+    counted = op.count_pad and any((*op.before, *op.after))
+    return ranges[0] | Range(0.0, 0.0) if counted else ranges[0]
+
+
 _TOTAL: dict[str, Rule] = {
     # a quotient of an element of a sum by that sum; NaN only where a whole row is -inf
     "softmax": lambda op, ranges: Range(0.0, 1.0),
@@ -538,6 +544,9 @@ _TOTAL: dict[str, Rule] = {
     "gather": _first,
     "gather_elements": _first,
     "gather_nd": _first,
+    # their definitions divide by counts, of which it cannot be seen that they are not 0
+    "adaptive_avg_pool": _first,
+    "avg_pool": _avg_pool,
     **dict.fromkeys(_NORMS, _norm),
     "batch_norm": _batch_norm,
     # states are bounded by tanh; cells and the rest stay finite, and definitions are long

@@ -244,3 +244,66 @@ def test_batch_norm_in_training_mode_is_refused() -> None:
     dag = SafeDAG.from_onnx(onnx.load_from_string(file.getvalue()))
     with pytest.raises((BatchError, UnsupportedError), match="BatchNormalization"):
         dag.unbatch("batch")
+
+
+class _Standardized(nn.Conv2d):
+    """A weight of mean 0 and variance 1, as torch standardizes it: by a batch norm of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = nn.functional.batch_norm(rows, None, None, training=True, momentum=0.0)
+        return nn.functional.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
+def test_statistics_of_what_is_no_batch_are_read_from_both_formats() -> None:
+    layer = _Standardized(3, 4, 3).requires_grad_(False)
+    x = torch.rand(2, 3, 5, 5)
+    dag = _traced(layer, "f32[n 3 5 5]")
+    _equal(dag, layer, x)
+    assert dag.unbatch()
+    file: Any = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(layer, (x[:1],), file, dynamo=False)
+    _equal(SafeDAG.from_onnx(onnx.load_from_string(file.getvalue())).rebatch("n"), layer, x)
+
+
+def test_statistics_of_the_batch_keep_samples_together() -> None:
+    norm = nn.BatchNorm2d(3, track_running_stats=False).eval()
+    dag = _traced(norm.requires_grad_(False), "f32[n 3 4 4]")
+    _equal(dag, norm, torch.rand(5, 3, 4, 4))
+    with pytest.raises(BatchError, match="reduces"):
+        dag.unbatch()
+
+
+class SamePadded(nn.Conv2d):
+    """TensorFlow's SAME padding, computed from sizes as models in torch do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = map(_padding, x.shape[2:], self.weight.shape[2:], self.stride)
+        x = nn.functional.pad(x, [w // 2, w - w // 2, h // 2, h - h // 2])
+        return nn.functional.conv2d(x, self.weight, self.bias, self.stride)
+
+
+def _padding(size: Any, kernel: int, step: int) -> Any:
+    if isinstance(size, Tensor):  # as sizes are while a model is traced
+        return ((size / step).ceil() * step - step + kernel - size).clamp(min=0)
+    return max(-(-size // step) * step - step + kernel - size, 0)
+
+
+def test_a_padding_is_computed_from_sizes_as_real_numbers() -> None:
+    layer = SamePadded(3, 4, (3, 5), (2, 3)).requires_grad_(False)
+    x = torch.rand(3, 3, 7, 11)
+    file: Any = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(layer, x, check_trace=False)
+        torch.onnx.export(layer, (x[:1],), file, dynamo=False)
+    model = onnx.load_from_string(file.getvalue())
+    for dag in (
+        SafeDAG.from_torchscript(traced, ["f32[n 3 7 11]"]),
+        SafeDAG.from_onnx(model).rebatch("n"),
+    ):
+        assert str(dag.types[next(iter(dag.outputs.values()))]) == "f32[n 4 4 4]"
+        _equal(dag, layer, x)
+        assert dag.unbatch()

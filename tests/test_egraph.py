@@ -378,3 +378,22 @@ def test_all_laws_compile_into_one_egraph() -> None:
 def test_the_size_of_a_pattern_is_its_number_of_ops() -> None:
     assert pattern_size((x + y) * -x) == 3
     assert pattern_size(x) == 0
+
+
+def test_the_time_is_kept_within_a_round() -> None:
+    egraph = EGraph()
+    egraph.add([v + w])
+    report = egraph.run(COMMUTE, Budget(nodes=100, seconds=0.0))
+    assert report.stopped == "the time was up"
+    assert len(egraph) == 3
+    assert not report.matches["sums commute"]
+
+
+def test_what_is_constant_needs_no_law_of_what_depends() -> None:
+    (law,) = table("demo", COMMUTE, depends=True)
+    egraph = EGraph()
+    known, other = egraph.add([v + v * v, w + v], constants=["v"])
+    egraph.run([law])
+    turned = egraph.add([v * v + v, v + w])
+    assert not egraph.same(known, turned[0])
+    assert egraph.same(other, turned[1])

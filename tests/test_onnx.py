@@ -18,9 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 import safegraph.derived  # noqa: F401  registers the derived ops
 from safegraph import dims
 from safegraph.dag import SafeDAG, Tensor
-from safegraph.derived import Conv, Reshape
+from safegraph.derived import Conv, Expand, Reshape
 from safegraph.derived.base import Derived
 from safegraph.derived.einsum import einsum
+from safegraph.derived.pool import AvgPool, MaxPool
 from safegraph.dtypes import to_numpy
 from safegraph.errors import FormatError, OutputError, ShapeError, UnsupportedError
 from safegraph.frontends.onnx import from_onnx, to_onnx
@@ -40,7 +41,7 @@ from safegraph.ops import (
     Unary,
     Unfold,
 )
-from safegraph.value import Value, apply, iota, parse_type, scalar, tensor
+from safegraph.value import Value, apply, iota, pad, parse_type, repeat, scalar, tensor
 from tests.models import LIGHT, light_input, light_model, light_path
 
 ort.set_default_logger_severity(4)  # what fails is reported once, by the test
@@ -240,6 +241,7 @@ SPEC_OPERANDS = {
     "Squeeze": (1,), "Unsqueeze": (1,), "CumSum": (1,), "Trilu": (1,), "Range": (0, 1, 2),
     "Split": (1,), "ConstantOfShape": (0,), "Clip": (1, 2), "Dropout": (1, 2),
     "Resize": (1, 2, 3), "Upsample": (1,), "TopK": (1,), "LSTM": (4,), "GRU": (4,), "RNN": (4,),
+    "OneHot": (1,),
 }  # fmt: skip
 
 # Node tests with ops of the table that are carried as Opaque, by beginnings of their names.
@@ -250,6 +252,7 @@ OPAQUE = (
     "test_dropout_default_mask",
     "test_einsum_batch_diagonal",  # a label twice in one operand
     "test_maxpool_with_argmax",
+    "test_quantizelinear_blocked", "test_dequantizelinear_blocked",
     "test_edge_pad", "test_reflect_pad", "test_wrap_pad",
     "test_lstm_with_peepholes",
     "test_resize_upsample_scales_cubic_A_n0p5_exclude_outside",
@@ -681,6 +684,13 @@ def test_ops_that_only_onnx_has_keep_their_meaning(opset: int) -> None:
         np.testing.assert_array_equal(got, want)
 
 
+def test_tensors_without_elements_run() -> None:
+    x = tensor("x", "f32[1 3]")
+    dag = SafeDAG.from_values({"y": repeat(x, (0, 1)), "z": apply(Expand((0, 3)), x)})
+    for found in run(to_onnx(dag), {"x": np.ones((1, 3), "f4")}):
+        assert found.shape == (0, 3)
+
+
 def test_a_left_out_operand_stays_left_out() -> None:
     model = node_model(
         "Resize", {"x": [1, 1, 2, 2], "s": [4]}, {"y": [1, 1, 4, 4]}, opset=13, mode="cubic",
@@ -820,3 +830,14 @@ def test_a_padding_that_depends_on_a_free_size_is_carried_along() -> None:
     model.graph.node[0].attribute[1].ints[:] = [1, 1]
     (node,) = from_onnx(model)
     assert node.op is Conv((1, 1), (1, 1), (1, 1), (1, 1), 1)
+
+
+@pytest.mark.parametrize("op", [AvgPool, MaxPool])
+def test_a_pool_of_single_elements_may_follow_a_border(op: type[AvgPool | MaxPool]) -> None:
+    """ONNX Runtime fuses a Pad into a pool after it, however wide it is."""
+    rest: tuple[Any, ...] = ((0, 0), True) if op is AvgPool else ((1, 1),)
+    pool = op((1, 1), (2, 2), (0, 0), (0, 0), *rest)
+    x = tensor("x", "f32[2 3 5 6]")
+    dag = SafeDAG.from_values({"y": apply(pool, pad(x[:, :, 1:, 1:], [0] * 4, [0, 0, 1, 1]))})
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)}
+    np.testing.assert_array_equal(run(to_onnx(dag), feeds)[0], evaluate(dag, feeds)[0])

@@ -11,9 +11,10 @@ from benchmarks.programs import bert
 from safegraph.cases import Sample, random_values
 from safegraph.dag import SafeDAG, Tensor
 from safegraph.derived.conv import Conv
-from safegraph.derived.einsum import einsum
+from safegraph.derived.einsum import Linear, einsum
 from safegraph.derived.index import Gather
-from safegraph.derived.norm import BatchNorm, Softmax
+from safegraph.derived.norm import BatchNorm, LayerNorm, Softmax
+from safegraph.derived.pool import AvgPool
 from safegraph.dims import assuming, substitute
 from safegraph.errors import ShapeError
 from safegraph.extract.optimize import Optimized, optimize, predicted, refine
@@ -23,7 +24,7 @@ from safegraph.op import TensorType
 from safegraph.ops import Opaque
 from safegraph.ops import Sample as Marker
 from safegraph.soundness import RTOL, difference, run_value, shaken, undetermined
-from safegraph.value import Value, apply, permute, reduce, tensor
+from safegraph.value import Value, apply, expand, permute, reduce, tensor
 from tests.strategies import CORE, seeds
 
 
@@ -152,6 +153,38 @@ def test_a_batch_norm_goes_into_the_convolution(target: str, with_bias: bool) ->
         assert_same(found, {"batch": batch})
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_batch_norm_before_a_convolution_without_a_border_goes_into_it(with_bias: bool) -> None:
+    w, *vectors = (
+        weight("w", 6, 4, 2, 2),
+        *(weight(n, 4, seed=1) for n in ("scale", "bias", "mean")),
+    )
+    variance = Tensor("variance", "buffer", TensorType("f32", (4,)), np.ones(4, "f4"))
+    tensors = [w, *vectors, variance, *([weight("b", 6)] if with_bias else [])]
+    x = apply(BatchNorm(1e-5), tensor("x", "f32[2 4 8 8]"), *map(leaf, (*vectors, variance)))
+    op = Conv((2, 2), (0, 0), (0, 0), (1, 1))
+    y = apply(op, x, leaf(w), *(leaf(t) for t in tensors if t.name == "b"))
+    found = optimize(SafeDAG.from_values({"y": y}, tensors))
+    assert [n.op.name for n in found.dag] == ["conv"]
+    assert_same(found)
+
+
+@pytest.mark.parametrize("count", [False, True])
+def test_means_of_windows_stay_finite_for_what_comes_after(count: bool) -> None:
+    """A batch norm goes into its convolution for finite values alone."""
+    w, *vectors = (
+        weight("w", 4, 4, 1, 1),
+        *(weight(n, 4, seed=1) for n in ("scale", "bias", "mean")),
+    )
+    variance = Tensor("variance", "buffer", TensorType("f32", (4,)), np.ones(4, "f4"))
+    pool = AvgPool((3, 3), (1, 1), (1, 1), (1, 1), (0, 0), count)
+    y = apply(Conv((1, 1), (0, 0), (0, 0), (1, 1)), pool(tensor("x", "f32[2 4 8 8]")), leaf(w))
+    y = apply(BatchNorm(1e-5), y, *map(leaf, (*vectors, variance)))
+    found = optimize(SafeDAG.from_values({"y": y}, [w, *vectors, variance]))
+    assert sorted(n.op.name for n in found.dag) == ["avg_pool", "conv"]
+    assert_same(found)
+
+
 def test_kinds_and_names_of_tensors_are_kept() -> None:
     p, b, c = (weight(k, 4, 4, kind=k) for k in ("parameter", "buffer", "const"))
     x = tensor("x", "f32[n 4]")
@@ -245,6 +278,40 @@ def test_transposes_cancel() -> None:
     found = optimize(SafeDAG.from_values({"y": y}))
     assert "permute" not in {n.op.name for n in found.dag}
     assert_same(found)
+
+
+def test_a_transpose_between_reshapes_is_absorbed() -> None:
+    """Keys as torch.onnx.export writes them: (batch heads) n d, transposed, batch heads d n."""
+    q, k = (tensor(name, "f32[batch 3 5 8]") for name in "qk")
+    batch = k.shape[0]
+    turned = permute(k.reshape((3 * batch, 5, 8)), (0, 2, 1)).reshape((batch, 3, 8, 5))
+    found = optimize(SafeDAG.from_values({"y": q @ turned}))
+    assert [n.op.name for n in found.dag] == ["einsum"]
+    assert_same(found, {"batch": 2})
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_layer_scale_goes_into_the_linear_layer(with_bias: bool, exchanged: bool) -> None:
+    w, b, gamma = weight("w", 8, 16), weight("b", 16), weight("gamma", 16)
+    x = tensor("x", "f32[batch 5 8]")
+    y = x @ leaf(w)
+    if with_bias:
+        y = y + expand(leaf(b), y.shape)
+    factors = expand(leaf(gamma), y.shape)
+    y = factors * y if exchanged else y * factors
+    tensors = [w, gamma, *([b] if with_bias else [])]
+    found = optimize(SafeDAG.from_values({"y": y.exp()}, tensors))
+    assert [n.op.name for n in found.dag] == ["linear" if with_bias else "matmul", "unary"]
+    assert_same(found, {"batch": 2})
+
+
+def test_factors_along_an_axis_that_the_weight_lacks_stay() -> None:
+    w, rows = weight("w", 8, 16), weight("rows", 5, 1)
+    y = tensor("x", "f32[batch 5 8]") @ leaf(w)
+    found = optimize(SafeDAG.from_values({"y": y * expand(leaf(rows), y.shape)}, [w, rows]))
+    assert [n.op.name for n in found.dag] == ["matmul", "broadcast"]
+    assert_same(found, {"batch": 2})
 
 
 def test_a_free_size_stays_free() -> None:
@@ -369,6 +436,18 @@ def test_many_random_graphs_keep_their_values(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sample = random_values(rng, int(rng.integers(1, 12)))
     check(sample, target=("onnxruntime", "torch")[seed % 2], nodes=3000)
+
+
+def test_terms_of_zero_are_not_added_for_ever() -> None:
+    """As norms have them before they are trained: a slice of a norm, multiplied."""
+    tensors = [weight("scale", 16), weight("matrix", 16, 16), weight("bias", 16)]
+    zero = Tensor("zero", "parameter", TensorType("f32", (16,)), np.zeros(16, "f4"))
+    scale, matrix, bias = map(leaf, tensors)
+    y = apply(LayerNorm(1), tensor("x", "f32[2 8 16]"), scale, leaf(zero))
+    outputs = {"y": apply(Linear(), y[:, 0], matrix, bias), "all": y}
+    found = optimize(SafeDAG.from_values(outputs, [*tensors, zero]), nodes=5_000)
+    assert found.report.stopped == "saturated"
+    assert_same(found)
 
 
 def test_what_a_target_costs_is_what_its_ops_cost() -> None:

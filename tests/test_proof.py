@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +15,12 @@ from safegraph import ops
 from safegraph.cases import numeric, random_values
 from safegraph.derived.conv import Conv
 from safegraph.derived.einsum import Einsum, Linear, Matmul
+from safegraph.derived.index import Flip
 from safegraph.derived.pool import AvgPool
 from safegraph.derived.shape import Concat, Tile
 from safegraph.dims import Size, at_least, evaluate
 from safegraph.errors import ShapeError
-from safegraph.law import Law, any_of, one, spec, uniform, variables
+from safegraph.law import Law, any_of, nonnegative, one, spec, uniform, variables
 from safegraph.op import OPS, Op
 from safegraph.ops import (
     Binary,
@@ -30,6 +32,7 @@ from safegraph.ops import (
     Permute,
     Reduce,
     Repeat,
+    Select,
     Slice,
     Stride,
     Unary,
@@ -39,9 +42,11 @@ from safegraph.ops import (
 )
 from safegraph.proof import Proof, prove_law
 from safegraph.proof.elements import Elements
+from safegraph.proof.functions import RIGHT_INVERSES, UNDONE
 from safegraph.proof.indexing import Guard, UndecidedError
 from safegraph.proof.normal import Applied, Chosen, Normal, Place, Read, Reduced
 from safegraph.rules import ALL
+from safegraph.rules.conv import delta
 from safegraph.soundness import run_value
 from safegraph.value import Value, apply, full, permute, reduce, slice_axis, walk
 
@@ -139,6 +144,13 @@ PROVED = (
     "a contraction of joined operands (right)", "a stride of a contraction",
     "a product of a constant table's rows (left)", "a number in a sum", "a convolution of a border",
     "a convolution of a 1x1 convolution", "windows of one axis in a contraction (left)",
+    "a convolution beside its operand", "unary undoes unary", "unary again after unary",
+    "a difference is a sum", "exp of a logarithm", "a maximum with less", "a magnitude",
+    "a root of a square", "a square of a root", "a number times a maximum",
+    "a number goes into a minimum", "a small power is a product", "a power of a half is a root",
+    "an inverse of an exponential", "1 and tanh", "a choice by a negation",
+    "a logarithm of shifted exponentials", "a softmax without a maximum",
+    "a softmax by its logarithm", "gelu by a sigmoid of a sum",
 )  # fmt: skip
 
 
@@ -151,9 +163,43 @@ def test_a_true_law_is_proved(name: str) -> None:
     assert proof.status == "proved"
 
 
+SYMPY = {
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
+    "arctanh": "atanh",
+}  # fmt: skip
+
+
+def in_sympy(kind: str, argument: Any) -> Any:
+    """A unary function as SymPy has it."""
+    match kind:
+        case "gaussian":
+            return (1 + sympy.erf(argument / sympy.sqrt(2))) / 2
+        case "inv_gaussian":
+            return sympy.sqrt(2) * sympy.erfinv(2 * argument - 1)
+    return getattr(sympy, SYMPY.get(kind, kind))(argument)
+
+
+@pytest.mark.parametrize(("inner", "outer"), UNDONE.items())
+def test_what_undoes_a_function_does_so_for_all_real_numbers(inner: str, outer: str) -> None:
+    for number in (-3, -sympy.Rational(1, 2), 0, sympy.Rational(1, 3), 2):
+        found = in_sympy(outer, in_sympy(inner, sympy.Float(number, 40)))
+        assert abs(sympy.N(found - number, 30)) < 1e-20
+
+
+@pytest.mark.parametrize(("f", "g"), RIGHT_INVERSES.items())
+def test_right_inverses_give_back_what_a_function_gives(f: str, g: str) -> None:
+    sevenths = (1, 3, 6) if f == "inv_gaussian" else (-20, -6, -1, 1, 3, 6, 9, 30)
+    numbers = [sympy.Rational(n, 7) for n in sevenths]
+    values = [in_sympy(f, sympy.Float(number, 40)) for number in numbers]
+    real = [y for y in values if y.is_real and y.is_finite]
+    assert real
+    for y in real:
+        assert abs(sympy.N(in_sympy(f, in_sympy(g, y)) - y, 30)) < 1e-20
+
+
 # -- false laws -----------------------------------------------------------------------------------
 
-x, y, z = variables("x y z")
+x, y, z, condition = variables("x y z condition")
 p, q = any_of(Permute, "p q")
 (g,) = any_of(Group, "g")
 (v,) = any_of(Ungroup, "v")
@@ -414,9 +460,55 @@ def exchanged(first: str, second: str) -> Callable[..., Value]:
     return build
 
 
+def where_float(build: Callable[..., Value]) -> Callable[..., Value | None]:
+    """A right side for floats only."""
+    return lambda x: build(x) if x.dtype == "f64" else None
+
+
+def where(
+    accepted: Callable[[float], bool], build: Callable[[Value], Value]
+) -> Callable[..., Value | None]:
+    """A right side for some numbers y only."""
+
+    def guarded(x: Value, y_is: float) -> Value | None:
+        return build(x) if accepted(y_is) else None
+
+    return guarded
+
+
+def scaled_maximum(kind: str) -> Callable[..., Value]:
+    """Both operands times a number, whatever its sign."""
+
+    def build(x: Value, y_is: float, z: Value) -> Value:
+        factor = full(y_is, x.shape, x.dtype)
+        return apply(Binary(kind), x * factor, z * factor)
+
+    return build
+
+
+def beside(change: Callable[[Value], Value]) -> Callable[..., Value | None]:
+    """A convolution and its operand, added, with another weight for the operand."""
+
+    def build(n: Conv, x: Value, y: Value, root: Any) -> Value | None:
+        identity = delta(n, x, y)
+        merged = None if identity is None else n(x, y + change(identity))
+        return merged if merged is not None and merged.shape == root.shape else None
+
+    return build
+
+
+def chosen_alike(condition: Value, y_is: float, x: Value, z: Value) -> Value | None:
+    """The same choice, for a condition that was negated."""
+    boolean = condition.dtype == "bool"
+    return apply(Select(), condition, x, z) if boolean and y_is == 0 else None
+
+
 WINDOWS = "x: 7; x: 9; x: 2 8"
 IMAGES = "x: 1 2 7, y: 2 2 2; x: 1 2 9 9, y: 2 2 2 2"
 SQUARES = "x: 3 3, y: 3 3"
+ONE_TO_ONE = "x: 2 4 6, y: 4 4 1; x: 2 4 6, y: 4 4 3; x: 2 4 5, y: 4 2 3"
+EXP, LOG, TANH, INVERSE = (Unary(kind) for kind in ("exp", "log", "tanh", "inverse"))
+MAXIMUM, MINIMUM, POW, ROOT = (Binary(kind) for kind in ("maximum", "minimum", "pow", "root"))
 PARTS = "x: 2 3, y: 2 3, z: 6 4; x: 2 3, y: 2 3, z: 4 6"
 FALSE: dict[str, tuple[Law, ...]] = {
     "slices compose, shifted": one("f", s(c(x)), slices_shifted),
@@ -519,6 +611,64 @@ FALSE: dict[str, tuple[Law, ...]] = {
         Binary("pow")(Binary("pow")(x, y), z),
         lambda x, y, z: apply(Binary("pow"), x, y * z),
     ),
+    "an exp of a logarithm that may be none": one("f", EXP(LOG(x)), lambda x: x),
+    "an exp of a logarithm of 0": one("f", EXP(LOG(x)), lambda x: x, facts=nonnegative(x)),
+    "a logarithm of a product": one("f", LOG(x * y), LOG(x) + LOG(y)),
+    "an exponential's logarithm as a factor": one(
+        "f", LOG(EXP(x) * y), lambda x, y: x * apply(LOG, y)
+    ),
+    "an exp of a difference": one("f", EXP(x - y), EXP(x) * EXP(y)),
+    "an exp of a product": one("f", EXP(x) * EXP(y), EXP(x * y)),
+    "an inverse of a sum": one("f", INVERSE(x + y), INVERSE(x) + INVERSE(y)),
+    "an inverse of an exponential": one("f", INVERSE(EXP(x)), EXP(x)),
+    "a product with its inverse": one("f", x * INVERSE(x), lambda x: full(1.0, x.shape, x.dtype)),
+    "a maximum with less than anything": one(
+        "f", MAXIMUM(x, y), where(lambda n: n <= 0, lambda x: x), facts=uniform(y)
+    ),
+    "a maximum with 1": one(
+        "f",
+        MAXIMUM(x, y),
+        where(lambda n: n <= 1, lambda x: x),
+        facts=(uniform(y), nonnegative(x)),
+    ),
+    "a magnitude of anything": one("f", MAXIMUM(x, -x), lambda x: x),
+    "the opposite of a magnitude": one("f", MAXIMUM(x, -x), lambda x: -x, facts=nonnegative(x)),
+    "a maximum times any number": one(
+        "f", MAXIMUM(x, z) * y, scaled_maximum("maximum"), facts=uniform(y)
+    ),
+    "a maximum times a number below 0": one(
+        "f", MAXIMUM(x, z) * y, scaled_maximum("minimum"), facts=uniform(y)
+    ),
+    "a minimum as a maximum of opposites": one("f", MINIMUM(x, y), MAXIMUM(-x, -y)),
+    "a root of a square of anything": one(
+        "f", ROOT(x * x, y), where(lambda n: n == 2, lambda x: x), facts=uniform(y)
+    ),
+    "a square of a root of anything": one(
+        "f", ROOT(x, y) * ROOT(x, y), where(lambda n: n == 2, lambda x: x), facts=uniform(y)
+    ),
+    "a cube as a square": one(
+        "f", POW(x, y), where(lambda n: n in (2, 3), lambda x: x * x), facts=uniform(y)
+    ),
+    "an inverse as an opposite": one(
+        "f", POW(x, y), where(lambda n: n == -1, lambda x: -x), facts=uniform(y)
+    ),
+    "tanh of a half": one("f", TANH(x), where_float(lambda x: 2 / (1 + exp(-x)) - 1)),
+    "tanh with its sign lost": one("f", TANH(x), where_float(lambda x: 2 / (1 + exp(x * 2)) - 1)),
+    "tanh with other terms": one("f", TANH(x), where_float(lambda x: 2 / (2 + exp(x * -2)) - 1)),
+    "an even function taken for an odd one": one("f", Unary("cos")(-x), -Unary("cos")(x)),
+    "a floor of an opposite": one("f", Unary("floor")(-x), -Unary("floor")(x)),
+    "an arc sine of a sine": one("f", Unary("arcsin")(Unary("sin")(x)), lambda x: x),
+    "a sine of an arc sine": one("f", Unary("sin")(Unary("arcsin")(x)), lambda x: x),
+    "an arc cosine of a sine": one(
+        "f", Unary("sin")(Unary("arccos")(Unary("sin")(x))), Unary("sin")(x)
+    ),
+    "a choice by a negation, not exchanged": one(
+        "f", Select()(Binary("equal")(condition, y), x, z), chosen_alike, facts=uniform(y)
+    ),
+    "a difference exchanged, exactly": one("f", (x - y) + z, x + (z - y), grade="exact"),
+    "the identity of other channels": one("f", n(x, y) + x, beside(Flip((0,))), like=ONE_TO_ONE),
+    "the identity at other taps": one("f", n(x, y) + x, beside(Flip((2,))), like=ONE_TO_ONE),
+    "the identity twice": one("f", n(x, y) + x, beside(lambda d: d + d), like=ONE_TO_ONE),
     "a distributed product, exactly": one("f", x * (y + z), x * y + x * z, grade="exact"),
     "additions in another order, exactly": one("f", (x + y) + z, x + (y + z), grade="exact"),
 }

@@ -14,7 +14,7 @@ from safegraph.derived.base import evaluate
 from safegraph.derived.einsum import einsum
 from safegraph.derived.norm import BatchNorm
 from safegraph.derived.pointwise import Expm1
-from safegraph.derived.pool import MaxPool
+from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
 from safegraph.dims import size
 from safegraph.egraph import EGraph
 from safegraph.law import one, positive, variables
@@ -189,6 +189,18 @@ def test_a_border_of_a_max_pool_is_not_among_its_results() -> None:
     assert not range_of(opened, {leaves[0].name: Range(bottom=True)}).finite
     _, border = MaxPool((2, 2), (1, 1), (2, 2), (0, 0), (1, 1)).trace(image.type)
     assert not range_of(border).finite  # windows of the border alone
+
+
+def test_a_mean_of_windows_is_between_the_elements() -> None:
+    image, positive_ = tensor("i", "f64[1 2 8 7]"), {"i": Range(1.0, 2.0)}
+    sizes = (3, 3), (2, 2), (1, 1), (1, 1)
+    for extra, count in (((0, 0), False), ((1, 1), False), ((1, 1), True)):
+        pool = AvgPool(*sizes, extra, count)
+        low = 0.0 if count else 1.0
+        assert range_of(apply(pool, image), positive_) == Range(low, 2.0)
+        assert range_of(apply(pool, image)).finite
+        assert not range_of(apply(pool, image), {"i": Range(top=True)}).finite
+    assert range_of(apply(AdaptiveAvgPool((3, 2)), image), positive_) == Range(1.0, 2.0)
 
 
 def test_what_is_known_of_leaves() -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from safegraph.dag import Node, SafeDAG
 from safegraph.dag import Tensor as Leaf
 from safegraph.derived.base import Derived
+from safegraph.derived.pointwise import Where
 from safegraph.dims import dims
 from safegraph.errors import FormatError, GraphError, OutputError, UnsupportedError
 from safegraph.frontends.torchscript import from_torchscript, to_torchscript
@@ -48,7 +49,7 @@ from safegraph.ops import (
     Ungroup,
     Unsqueeze,
 )
-from safegraph.value import parse_type
+from safegraph.value import apply, parse_type, scalar, tensor
 
 # The folder of the tests is no package: models are loaded by their place.
 _SPEC = importlib.util.spec_from_file_location(
@@ -227,8 +228,33 @@ def test_inputs_that_cannot_be_told(tmp_path: Path):
         from_torchscript(tmp_path / "model.pt")
 
 
+def test_a_dropout_that_is_off_draws_no_random_numbers():
+    off = torch.jit.trace(lambda x: torch.native_dropout(x, 0.5, False)[0], torch.rand(3))
+    assert len(from_torchscript(off).unknown) == 1
+    traced = torch.jit.trace(lambda x: x + torch.rand(3), torch.rand(3), check_trace=False)
+    with pytest.raises(UnsupportedError, match="random numbers"):
+        from_torchscript(traced)
+
+
+def test_the_largest_number_in_its_fewest_digits_is_written():
+    x = tensor("x", "f32[3]")
+    dag = SafeDAG.from_values({"y": apply(Where(), x < 0, scalar(-3.4028235e38, "f32"), x)})
+    found = to_torchscript(dag)(torch.tensor([-1.0, 0.0, 2.0]))
+    assert found.tolist() == [torch.finfo(torch.float32).min, 0, 2]
+
+
 # -- single operations ------------------------------------------------------------------------------
 
+
+def _written_at_steps(x: Tensor) -> Tensor:
+    y = x.new_zeros(x.shape)
+    y[:, :, 1::2] = x[:, :, :2].sin()
+    y[:, :, ::2] = 1
+    y[:, 0] += 3
+    return y
+
+
+ENDS = torch.tensor([-1.0, 0.0, 1.5])
 A = torch.linspace(-2, 3, 24).reshape(2, 3, 4) + 0.013
 U = torch.linspace(0.05, 0.95, 24).reshape(2, 3, 4)
 L = (torch.arange(24).reshape(2, 3, 4) * 7) % 11 - 5
@@ -334,6 +360,27 @@ CASES: dict[str, tuple[Any, ...]] = {
     "in place":         (lambda x: x.clone().mul_(2).add_(1).relu_(), A),
     "in place, a view": (lambda x: (x * 1).view(6, 4).add_(1).sum(), A),
     "in place, cast":   (lambda x: (x * 1).add_(L) + (L * 1).add_(2), A),
+    "in place, steps":  (lambda x: _written_at_steps(x), A),
+    "identities":       (lambda x: torch.eye(3)[:, :1] + x + torch.eye(3, 4), A),
+    "made of numbers":  (lambda x: x * torch.hann_window(4) + x[:, torch.tril_indices(3, 3, -1)[0]], A),
+    "sums of powers":   (lambda x: (x.logsumexp(1), x.logsumexp((1, 2), keepdim=True), torch.logaddexp(x, 2 * x)), A),
+    "of whole vectors": (lambda x: (torch.linalg.norm(x, dim=-1), x.norm(p=3, dim=1), torch.linalg.matrix_norm(x)), A),
+    "spread and mean":  (lambda x: (*torch.var_mean(x, 2), *torch.std_mean(x, (1, 2), keepdim=True)), A),
+    "ends":             (lambda x: (*torch.aminmax(x, dim=1), x.nansum(1), x.count_nonzero(1)), A),
+    "finite, among":    (lambda x: (x.isfinite(), torch.isin(x.long(), L), torch.isin(x.long(), L, invert=True)), A),
+    "random at training": (lambda x: F.rrelu(x), A),
+    "shrinks":          (lambda x: F.softshrink(x, 0.2) + F.hardshrink(x, 0.3) + x.hypot(x + 1), A),
+    "buckets":          (lambda x: (torch.bucketize(x, ENDS, right=True), torch.searchsorted(ENDS, x)), A),
+    "sorted rows":      (lambda x: torch.searchsorted(x.sort(-1)[0], x * 0.5), A),
+    "diagonals":        (lambda x: (x.diagonal(dim1=1, dim2=2), x.diagonal(1, 1, 2), x.diagonal(-1, 2, 1)), A),
+    "parts replaced":   (lambda x: x.slice_scatter(x[:, :1], 1, -1) + x.select_scatter(x[:, 0], 1, 2), A),
+    "uneven parts":     (lambda x: (*x.tensor_split(3, 2), *x.tensor_split((1, 2), 1)), A),
+    "turned":           (lambda x: torch.fliplr(x) + torch.flipud(x), A),
+    "scatter anew":     (lambda x: x.scatter_reduce(1, x.argsort(1) // 2, x, "amax", include_self=False), A),
+    "weight norm":      (lambda x: x @ torch._weight_norm(IMAGE[0, 0, :4, :4], B[:, None], 0), A),
+    "other products":   (lambda x: (torch.inner(x, B), torch.linalg.vecdot(x, x), torch.matrix_power(x[:, :, :3], 3)), A),
+    "columns":          (lambda x: F.unfold(x, (2, 3), stride=2, padding=1, dilation=(2, 1)), IMAGE),
+    "columns added up": (lambda x: F.fold(F.unfold(x, (2, 3), stride=2), x.shape[2:], (2, 3), stride=2), IMAGE),
     "size arithmetic":  (lambda x: x.view(x.size(0) * x.size(1) // 3, -1) * x.shape[2] ** 0.5, A),
 }
 # fmt: on

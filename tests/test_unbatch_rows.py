@@ -11,6 +11,7 @@ from safegraph.batch import unbatch
 from safegraph.dag import Tensor
 from safegraph.derived import Broadcast, Clip, Gather
 from safegraph.dims import Dim
+from safegraph.op import TensorType
 from safegraph.value import cast, iota, parse_type, reduce, reshape, scalar, unsqueeze
 
 n = dims.size("n")
@@ -100,3 +101,42 @@ def test_the_number_may_be_a_constant_and_more_than_one_sum_lead_to_the_index() 
     assert found.verify()
     wrong = Tensor("number", "const", parse_type("i64[3 1]"), number[::-1].copy())
     assert not unbatch(SafeDAG.from_values({"y": picked}, [wrong]))
+
+
+def strided(batch: Dim, own: np.ndarray, block: int = 6) -> SafeDAG:
+    """[batch 6] seen through numbers in all samples, as torch's exporters write `as_strided`.
+
+    Torch pools channels that come last so.  A batch that is a number makes one constant of them.
+    """
+    rows = reshape(tensor("x", f"f64[{batch} 6]"), (6 * batch,))
+    static = isinstance(batch, int)
+    numbers = own + block * np.arange(batch)[:, None, None] if static else own
+    leaf = tensor("numbers", TensorType("i64", numbers.shape))
+    index = leaf if static else unsqueeze(first_of_each(batch, block), [1, 2]) + leaf
+    const = Tensor("numbers", "const", leaf.type, numbers)
+    return SafeDAG.from_values({"y": Gather(0)(rows, index) * 2.0}, [const])
+
+
+@pytest.mark.parametrize("batch", [n, 1, 2, 3])
+def test_a_view_by_strides_is_the_same_view_of_each_sample(batch: Dim) -> None:
+    dag = strided(batch, np.array([0, 5, 2, 2]).reshape(1, 4, 1))
+    found = unbatch(dag)
+    assert found.accepted, found.refusal
+    assert found.verify((1, 2, 5))
+    assert str(found.dag.types["y"]) == "f64[4 1]"
+    again = dag.rebatch("m")
+    assert str(again.types["y"]) == "f64[m 4 1]"
+    x = np.random.default_rng(0).normal(size=(5, 6))
+    (y,) = again.evaluate(x).values()
+    np.testing.assert_array_equal(y, 2 * x[:, [0, 5, 2, 2], None])
+
+
+@pytest.mark.parametrize("batch", [n, 2])
+def test_a_view_by_strides_across_samples_is_refused(batch: Dim) -> None:
+    overlapping = unbatch(strided(batch, np.arange(4).reshape(1, 4, 1), block=3))
+    assert overlapping.refusal is not None
+    why = "differs per sample" if batch is n else "picks samples by number"
+    assert why in overlapping.refusal.reason
+    outside = unbatch(strided(batch, np.array([-1, 2]).reshape(1, 2, 1)))
+    assert outside.refusal is not None
+    assert "picks from another sample" in outside.refusal.reason

@@ -156,6 +156,22 @@ def test_a_write_to_a_place_of_each_sample_is_one_in_each(source: str, batch: in
     np.testing.assert_array_equal(result, _zeroed(x))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_write_to_a_large_part_of_each_sample_is_one_in_each(batch: int) -> None:
+    """Its places, too many to be computed while the file is read, are joined and picked again."""
+
+    def written(x: Tensor) -> Tensor:
+        y = x.clone()
+        y[:, :, 1:] = 2 * y[:, :, 1:]
+        return y
+
+    dag = _as_file(written, "onnx", torch.rand(batch, 40, 40))
+    assert {"concat", "index", "scatter_nd"} <= {node.op.name for node in dag}
+    x = torch.rand(3, 40, 40)
+    (result,) = dag.rebatch("n").evaluate(x.numpy()).values()
+    np.testing.assert_array_equal(result, written(x))
+
+
 def test_parts_of_a_constant_do_not_share_a_name() -> None:
     both = tensor("both", "i64[2 1 2]")
     places = [Index(2, k)(both) for k in (0, 1)]

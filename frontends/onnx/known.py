@@ -181,6 +181,14 @@ def _smaller(dtype: str, a: Any, b: Any) -> Any:
     return b if _not_less(a, b) else a
 
 
+def _clip(call: Call, x: Known, *ends: Known | None) -> Known:
+    low, high = (*ends, None, None)[:2]
+    if low is None and high is None and call.version < 11:  # the ends were attributes
+        raise Undecided
+    x = x if low is None else _each(_larger)(call, x, low)
+    return x if high is None else _each(_smaller)(call, x, high)
+
+
 def _where(call: Call, c: Known, a: Known, b: Known) -> Known:
     found = np.frompyfunc(lambda c, a, b: a if c else b, 3, 1)(c.values, a.values, b.values)
     return known(found, a.dtype)
@@ -332,6 +340,7 @@ FOLDS: dict[str, Callable[..., Any]] = {
     "Pow":             lambda call, a, b: _each(_numbers(pow), a.dtype)(call, a, b),
     "Floor":           _each(lambda of, a: a if isinstance(a, Size) else float(np.floor(a))),
     "Ceil":            _each(lambda of, a: a if isinstance(a, Size) else float(np.ceil(a))),
+    "Clip":            _clip,
     "Max":             _variadic(_larger),
     "Min":             _variadic(_smaller),
     "Equal":           _each(_equal, "bool"),

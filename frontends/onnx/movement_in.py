@@ -9,9 +9,11 @@ import numpy as np
 from safegraph import dims
 from safegraph import value as v
 from safegraph.derived.border import PadMode
-from safegraph.derived.index import Flip, Gather, GatherElements, Trilu
+from safegraph.derived.index import Flip, Gather, GatherElements, OneHot, Trilu
+from safegraph.derived.pointwise import Where
 from safegraph.derived.shape import Concat, Expand, Index, Reshape, Tile
 from safegraph.dims import Dim, Size
+from safegraph.dtypes import is_integer
 from safegraph.frontends.onnx.call import END, Call, Unsayable
 from safegraph.frontends.onnx.entries import (
     Row,
@@ -227,6 +229,28 @@ def _trilu(n: Call, x: Value, *_: Any) -> Value:
     return apply(Trilu(bool(n.attribute("upper", 1)), int(n.number(1) or 0)), x)
 
 
+def _one_hot(n: Call, x: Value, *_: Any) -> Value:
+    """The second number at place x, counted from the end if it is below 0, else the first."""
+    depth, numbers = n.ints("depth", 1), n.operands[2]
+    if depth is None or len(depth) != 1 or numbers is None:
+        raise Unsayable
+    x = x if is_integer(x.dtype) else v.cast(x, "i64")
+    found = apply(OneHot(n.attribute("axis", -1), depth[0]), x)
+    ends = n.constant(2)
+    if ends is not None and ends.tolist() == [0, 1]:
+        return v.cast(found, numbers.dtype)
+    off, on = (apply(Index(0, i), numbers) for i in (0, 1))
+    return apply(Where(), v.cast(found, "bool"), on, off)
+
+
+def _eye_like(n: Call, x: Value) -> Value:
+    k = n.attribute("k", 0)
+    dtype = n.dtype("dtype") if n.attribute("dtype", 0) else x.dtype
+    row = v.iota(x.shape[0])
+    row = pointwise("add", row, scalar(row, k)) if k else row
+    return v.cast(pointwise("equal", v.unsqueeze(row, [1]), v.iota(x.shape[1])), dtype)
+
+
 # fmt: off
 ROWS: dict[str, Row] = {
     # movement
@@ -234,7 +258,7 @@ ROWS: dict[str, Row] = {
     "Transpose":  _transpose,  "Reshape":   _reshape,    "Flatten": _flatten,
     "Squeeze":    _squeeze,    "Unsqueeze": _unsqueeze,  "Expand":  _expand,
     "Tile":       _tile,       "Pad":       _pad,        "Trilu":   _trilu,
-    "Gather":     _gather,
+    "Gather":     _gather,     "OneHot":    _one_hot,    "EyeLike": _eye_like,
     "GatherElements": lambda n, x, at: apply(GatherElements(n.attribute("axis", 0)), x, at),
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,

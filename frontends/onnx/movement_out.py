@@ -119,10 +119,17 @@ def _interleave(w: Writer, slot: Slot, op: Interleave, x: Slot) -> ir.Value:
 
 
 def _repeat(w: Writer, slot: Slot, op: Repeat, x: Slot) -> ir.Value:
-    return w("Expand", x, w.vector(op.counts))
+    return _empty(w, slot) if 0 in op.counts else w("Expand", x, w.vector(op.counts))
+
+
+def _empty(w: Writer, slot: Slot) -> ir.Value:
+    """No elements: of 1 and 0, ONNX Runtime's Expand takes the larger."""
+    return w.cast(w("ConstantOfShape", w.vector(slot.type.shape)), slot.type.dtype)
 
 
 def _expand(w: Writer, slot: Slot, op: Expand, x: Slot) -> ir.Value:
+    if 0 in slot.type.shape:
+        return _empty(w, slot)
     # an axis of 1 in the shape leaves that of x as it is
     missing = slot.type.rank - x.type.rank
     own = (None,) * missing + x.type.shape

@@ -7,6 +7,7 @@ It raises `Unsayable` where no ops say what the node does; the node then becomes
 from safegraph.frontends.onnx import (
     movement_in,
     pointwise_in,
+    quantized,
     recurrent,
     resize,
     scatter,
@@ -18,6 +19,7 @@ TABLE: dict[str, Row] = {
     **pointwise_in.ROWS,
     **windows_in.ROWS,
     **movement_in.ROWS,
+    **quantized.ROWS_IN,
     **recurrent.ROWS_IN,
     **resize.ROWS_IN,
     **scatter.ROWS_IN,

@@ -20,6 +20,7 @@ from safegraph.derived.norm import (
     LogSoftmax,
     RmsNorm,
     Softmax,
+    of_channels,
 )
 from safegraph.derived.pointwise import (
     Sqrt,
@@ -170,9 +171,14 @@ def _softmax(op: Callable[[int], Op]) -> Row:
 
 
 def _batch_norm(n: Call, x: Value, *rest: Value) -> tuple[Value]:
-    if n.attribute("training_mode", 0) or not n.attribute("spatial", 1):
+    if not n.attribute("spatial", 1):
         raise Unsayable
-    return (apply(BatchNorm(float(n.attribute("epsilon", 1e-5))), x, *rest),)
+    scale, bias, *running = rest
+    if n.attribute("training_mode", 0):
+        if any(n.used[1:]):  # the running statistics after it
+            raise Unsayable
+        running = list(of_channels(x))
+    return (apply(BatchNorm(float(n.attribute("epsilon", 1e-5))), x, scale, bias, *running),)
 
 
 def _layer_norm(n: Call, x: Value, w: Value, b: Value | None = None) -> tuple[Value, ...]:

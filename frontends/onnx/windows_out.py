@@ -23,6 +23,7 @@ from safegraph.derived.pool import AdaptiveAvgPool, AvgPool, MaxPool
 from safegraph.dims import Size
 from safegraph.dtypes import is_float, to_numpy
 from safegraph.op import Op
+from safegraph.value import stride, tensor
 
 if TYPE_CHECKING:
     from safegraph.frontends.onnx.writer import Slot, Writer
@@ -131,12 +132,23 @@ def _of_one(row: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
+def _picked(w: Writer, op: MaxPool | AvgPool, x: Slot) -> ir.Value:
+    """A pool of single elements, as the slice that it is.
+
+    ONNX Runtime 1.31 would fuse a Pad before it into the pool, and then refuse so wide a border.
+    """
+    leaf = tensor("x", x.type)
+    return w.term(stride(leaf, (1, 1, *op.strides)), {leaf: x})
+
+
 def _max_pool(w: Writer, slot: Slot, op: MaxPool, x: Slot) -> ir.Value | None:
     fits = all(
         p < k for side in (op.before, op.after) for p, k in zip(side, op.window, strict=True)
     )
     if not _spatial(op, x) or not fits:
         return None
+    if set(op.window) == {1}:
+        return _picked(w, op, x)
     window, pads = list(op.window), [*op.before, *op.after]
     return w(
         "MaxPool",
@@ -153,6 +165,8 @@ def _avg_pool(w: Writer, slot: Slot, op: AvgPool, x: Slot) -> ir.Value | None:
     fits = all(p < k for side in (op.before, ends) for p, k in zip(side, op.window, strict=True))
     if not _spatial(op, x) or not fits:
         return None
+    if set(op.window) == {1}:
+        return _picked(w, op, x)
     source: Slot | ir.Value = x
     before = list(op.before)
     count = op.count_pad

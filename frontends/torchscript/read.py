@@ -22,7 +22,7 @@ from safegraph.errors import FormatError, SafeGraphError, ShapeError, Unsupporte
 from safegraph.frontends.torchscript import sizes
 from safegraph.frontends.torchscript.table_in import TABLE
 from safegraph.frontends.torchscript.types import INPUT_TYPES, to_array, type_of
-from safegraph.frontends.torchscript.unknown import carry
+from safegraph.frontends.torchscript.unknown import carry, constant
 from safegraph.frontends.torchscript.views import View, view
 from safegraph.op import TensorType
 from safegraph.ops import Scalar
@@ -381,7 +381,8 @@ class Reader:
         )
         several = node.outputsSize() > 1
         if found is NotImplemented:
-            found = carry(kind, schema, arguments)
+            made = constant(kind, schema, arguments)
+            found = carry(kind, schema, arguments) if made is None else self._captured(made)
             several = several and isinstance(found, list)
         done: dict[Value, Value] = {}
         where = _scope(node)

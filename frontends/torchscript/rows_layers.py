@@ -22,6 +22,7 @@ from safegraph.derived.norm import (
     LogSoftmax,
     RmsNorm,
     Softmax,
+    of_channels,
 )
 from safegraph.derived.pointwise import (
     Abs,
@@ -138,6 +139,9 @@ def _norm(
     if order in (1, math.inf, -math.inf):
         kind = {1: "sum", math.inf: "max", -math.inf: "min"}[order]
         return _reduced(apply(Abs(), x), axes, kind, keepdim)
+    if isinstance(order, int | float) and order > 0:
+        powers = _reduced(binary("pow", apply(Abs(), x), float(order)), axes, "sum", keepdim)
+        return binary("pow", powers, 1 / order)
     return NotImplemented
 
 
@@ -324,10 +328,12 @@ def _softmax(op: type[Softmax] | type[LogSoftmax]) -> Callable[..., Value]:
 def _batch_norm(
     x: Value, w: Any, b: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float
 ) -> Value:
-    if training or mean is None:
+    if training and mean is not None:
         raise UnsupportedError(
             "batch_norm takes its statistics from the batch: call .eval() on the model first"
         )
+    if mean is None:  # as weights are standardized
+        mean, variance = of_channels(x)
     channels = (x.shape[1],)
     scale = v.full(1, channels, mean.dtype) if w is None else w
     bias = v.full(0, channels, mean.dtype) if b is None else b

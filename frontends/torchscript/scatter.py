@@ -13,13 +13,14 @@ from safegraph.derived.pointwise import Abs, Sqrt, Where
 from safegraph.derived.scatter import GatherNd, ScatterElements, ScatterNd, TopK
 from safegraph.derived.shape import Concat, Expand
 from safegraph.dims import Dim, at_least
-from safegraph.dtypes import is_integer
+from safegraph.dtypes import is_float, is_integer
 from safegraph.frontends.torchscript.rows import as_type, binary
 from safegraph.frontends.torchscript.site import Site, text
 from safegraph.op import axis_of
 from safegraph.value import Value, apply
 
 COMBINING = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum"}
+_UNITS = {"sum": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}
 MOST_SUBTRACTED = 25
 """Of how many points at most torch's `cdist` takes differences; a free number counts as more."""
 
@@ -94,8 +95,12 @@ def _scattered(x: Value, dim: int, index: Value, src: Any, combine: str) -> Valu
 def _scatter_reduce(
     x: Value, dim: int, index: Value, src: Any, reduce: str, *, include_self: bool = True
 ) -> Any:
-    if reduce not in COMBINING or not include_self:
+    if reduce not in COMBINING:
         return NotImplemented
+    if not include_self:  # what is written to starts from the unit
+        if not is_float(x.dtype):
+            return NotImplemented
+        x = _scattered(x, dim, index, _UNITS[reduce], "set")
     return _scattered(x, dim, index, src, COMBINING[reduce])
 
 

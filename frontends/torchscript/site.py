@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import cache, reduce
 from typing import Any, Protocol
 
+import numpy as np
+
 from safegraph.dag import Node
 from safegraph.dims import Dim, Shape, Size
-from safegraph.dtypes import is_float
+from safegraph.dtypes import is_float, largest_number, to_numpy
 from safegraph.op import Op, TensorType
 from safegraph.ops import (
     Repeat,
@@ -59,7 +61,14 @@ def literal(value: Any, dtype: str) -> str:
         return str(bool(value))
     if isinstance(value, Size):
         return f"float({text(value)})" if is_float(dtype) else text(value)
-    return text(float(value)) if is_float(dtype) else str(int(value))
+    if not is_float(dtype):
+        return str(int(value))
+    # the largest f32 in its fewest digits, 3.4028235e+38, is a float that torch calls an overflow
+    end = largest_number(dtype)
+    if end < abs(value) < math.inf:
+        with np.errstate(over="ignore"):
+            value = float(to_numpy(dtype).type(value))
+    return text(float(value))
 
 
 def torch_name(dtype: str) -> str:

@@ -123,6 +123,11 @@ def _smallest(a: Any, b: Any = None) -> Any:
     return result
 
 
+def _clamp(x: Any, low: Any = None, high: Any = None) -> Any:
+    x = x if low is None else _largest(x, low)
+    return x if high is None else _smallest(x, high)
+
+
 def _same_thing(a: Any, b: Any) -> bool:
     return a is b
 
@@ -204,6 +209,9 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "aten::floor":           lambda x: x if isinstance(x, Size) else math.floor(x),
     "aten::max":             _largest,
     "aten::min":             _smallest,
+    "aten::clamp":           _clamp,
+    "aten::clamp_min":       _clamp,
+    "aten::clamp_max":       lambda x, high: _clamp(x, None, high),
     "prim::max":             _largest,
     "prim::min":             _smallest,
     "aten::to":              lambda x, *_: x,

@@ -16,6 +16,7 @@ from typing import Any
 from safegraph.frontends.torchscript import (
     recurrent,
     resize,
+    rows_composed,
     rows_layers,
     rows_pointwise,
     rows_shape,
@@ -50,6 +51,7 @@ _FUNCTIONS = {
     **rows_pointwise.ROWS,
     **rows_shape.ROWS,
     **rows_layers.ROWS,
+    **rows_composed.ROWS,
     **recurrent.ROWS,
     **resize.ROWS,
     **scatter.ROWS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,13 +31,13 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     """
     packet = _packet(kind)
     function = getattr(packet, schema.overload_name or "default")
-    if torch.Tag.nondeterministic_seeded in function.tags:
-        raise UnsupportedError("it draws random numbers, so it is no function of the inputs")
     operands: list[Value] = []
     attributes = tuple(
         (argument.name, _plain(value, operands))
         for argument, value in zip(schema.arguments, arguments, strict=True)
     )
+    if _draws(function, dict(attributes)):
+        raise UnsupportedError("it draws random numbers, so it is no function of the inputs")
     free = sorted({n for v in operands for d in v.shape if isinstance(d, Size) for n in d.names})
     if free:
         raise FormatError(
@@ -53,6 +53,31 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
     if isinstance(found, TensorType):
         return result(0, found)
     return [result(i, t) if t is not None else None for i, t in enumerate(found)]
+
+
+def constant(kind: str, schema: Any, arguments: Sequence[Any]) -> torch.Tensor | None:
+    """What an operation on numbers alone makes, if it is the same each time: torch.hann_window."""
+    function = getattr(_packet(kind), schema.overload_name or "default")
+    operands: list[Value] = []
+    attributes = tuple(
+        (argument.name, _plain(value, operands))
+        for argument, value in zip(schema.arguments, arguments, strict=True)
+    )
+    made_anew = _draws(function, dict(attributes)) or kind.startswith("aten::empty")
+    if operands or made_anew or any(isinstance(value, Size) for value in _flat(attributes)):
+        return None
+    found = _called(function, schema, dict(attributes), ())
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def _draws(function: Any, attributes: Mapping[str, Any]) -> bool:
+    """Does it draw random numbers?  Dropouts inside of an operation only where it is trained."""
+    trained = all(attributes.get(name, True) for name in ("train", "training", "dropout_p"))
+    return torch.Tag.nondeterministic_seeded in function.tags and trained
+
+
+def _flat(value: Any) -> list[Any]:
+    return [f for v in value for f in _flat(v)] if isinstance(value, tuple) else [value]
 
 
 def _packet(kind: str) -> Any:
@@ -100,13 +125,8 @@ def _run(function: Any, schema: Any, attributes: Any, operands: Sequence[Value])
                 torch.empty(v.shape, dtype=torch_dtype(v.dtype))  # type: ignore[arg-type]
                 for v in operands
             ]
-        given = {name: unplain(value, fakes) for name, value in attributes}
-        names = [a.name for a in schema.arguments]
-        only = {a.name for a in schema.arguments if a.kwarg_only}
         try:
-            found = function(
-                *(given[n] for n in names if n not in only), **{n: given[n] for n in only}
-            )
+            found = _called(function, schema, dict(attributes), fakes)
         except Exception as error:  # torch raises its own kinds, many of them private
             reason = (
                 str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -117,3 +137,13 @@ def _run(function: Any, schema: Any, attributes: Any, operands: Sequence[Value])
         if isinstance(found, torch.Tensor):
             return type_of(found)
         return [type_of(t) if isinstance(t, torch.Tensor) else None for t in found]
+
+
+def _called(
+    function: Any, schema: Any, attributes: Mapping[str, Any], operands: Sequence[Any]
+) -> Any:
+    """The results of torch itself, on something in the place of each operand."""
+    given = {name: unplain(value, operands) for name, value in attributes.items()}
+    by_name = {a.name for a in schema.arguments if a.kwarg_only}
+    places = [a.name for a in schema.arguments if a.name not in by_name]
+    return function(*(given[n] for n in places), **{n: given[n] for n in by_name})

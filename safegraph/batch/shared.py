@@ -12,7 +12,7 @@ import numpy as np
 from safegraph.dag import Tensor
 from safegraph.derived.base import Derived
 from safegraph.derived.pointwise import Broadcast
-from safegraph.derived.shape import Expand, Index, Reshape
+from safegraph.derived.shape import Concat, Expand, Index, Reshape
 from safegraph.dims import Dim
 from safegraph.dtypes import is_integer
 from safegraph.op import Op
@@ -20,7 +20,7 @@ from safegraph.ops import Binary, Cast, Iota, Permute, Repeat, Scalar, Squeeze, 
 from safegraph.ops.sample import Place, Sample
 from safegraph.ranges import Range, of_array, range_of
 from safegraph.rules.batch import Counting, pull
-from safegraph.value import Value, tensor, walk
+from safegraph.value import Value, apply, expand, scalar, tensor, walk
 
 _COUNTS = (Unsqueeze, Squeeze, Repeat, Expand, Permute, Cast, Reshape, Index)
 """Ops of which a count of the samples stays one."""
@@ -73,7 +73,10 @@ class Shared:
             return self._equal[key]
         self._equal[key] = None  # a value is no part of itself
         found = self._slice(value, place)
-        if found is None and value.op is not None:
+        part = _part_of_joined(value)
+        if found is None and part is not value:
+            found = yield part, place
+        elif found is None and value.op is not None:
             op, operands = value.op, value.operands
             for way in pull(op, tuple(o.type for o in operands), place, self.size):
                 samples: list[Value] = []
@@ -103,13 +106,17 @@ class Shared:
         first, *others = (Sample.of(place, self.size, k).run(array) for k in range(self.size))
         if any(other.tobytes() != first.tobytes() for other in others):  # 0 and -0 are not the same
             return None
+        return self._part(value, place, first)
+
+    def _part(self, value: Value, place: Place, array: np.ndarray) -> Value:
+        """One sample of a constant, as a constant."""
         t = self.leaves[_source(value)]
-        small = value.type.with_shape(first.shape)
+        small = value.type.with_shape(array.shape)
         name = f"{t.name}.{place.axis}.{place.outer}"
-        while name in self.taken or self._is_another(tensor(name, small), first):
+        while name in self.taken or self._is_another(tensor(name, small), array):
             name += "_"
         found = tensor(name, small)
-        self.leaves[found] = Tensor(name, t.kind, small, first)
+        self.leaves[found] = Tensor(name, t.kind, small, array)
         return found
 
     def _is_another(self, leaf: Value, array: np.ndarray) -> bool:
@@ -127,6 +134,7 @@ class Shared:
         """
         factor = 1
         while not isinstance(value.op, Iota):
+            value = _part_of_joined(value)
             array = self._array(value)
             if array is not None:
                 found = self._array_counts_by(array, axis)
@@ -146,6 +154,22 @@ class Shared:
                 return None
             value, axis = value.operands[0], place.axis
         return factor if value.shape == (self.size,) and value.dtype in _NUMBERS else None
+
+    def first_row(self, value: Value, axis: int, block: int) -> Value | None:
+        """The first along this axis of integers that are `block` more for each next sample."""
+        if not is_integer(value.dtype):
+            return None
+        array = self._array(value)
+        if array is None:
+            if self.counts_by(value, axis) != block:
+                return None
+            shape = (*value.shape[:axis], *value.shape[axis + 1 :])
+            return expand(scalar(0, value.dtype), shape)
+        rows = np.moveaxis(array, axis, 0)
+        number = np.arange(len(rows)).reshape(-1, *[1] * (array.ndim - 1))
+        if len(rows) != self.size or (rows != rows[:1] + block * number).any():
+            return None
+        return self._part(value, Place(axis), np.array(rows[0]))
 
     def _multiplied(self, value: Value, axis: int) -> tuple[Value, int, int] | None:
         """The operand that has the numbers, where they are along it, and what multiplies them."""
@@ -204,6 +228,27 @@ class Shared:
         """The numbers of a constant or parameter; None for inputs, and where there are none."""
         t = self.leaves.get(leaf)
         return None if t is None or t.kind == "input" or t.data is None else t.array()
+
+
+def _part_of_joined(value: Value) -> Value:
+    """Where one place of a concatenation is picked, the same of the part that has it.
+
+    Exporters join the indices of a write, one for each axis, and each is then picked again.
+    """
+    op, joined = value.op, value.operands[0] if value.operands else None
+    if not isinstance(op, Index) or joined is None or not isinstance(joined.op, Concat):
+        return value
+    at = op.at
+    if op.axis != joined.op.axis or not isinstance(at, int) or at < 0:
+        return value
+    for part in joined.operands:
+        size = part.shape[op.axis]
+        if not isinstance(size, int):
+            return value
+        if at < size:
+            return apply(Index(op.axis, at), part)
+        at -= size
+    return value
 
 
 __all__ = ["Shared"]

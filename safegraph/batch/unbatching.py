@@ -209,6 +209,8 @@ class Unbatching:
         if isinstance(op, Concat):
             joined = Joined(self.at, problem, tuple(operands), op.axis)
             return State(operands[0].value, out, (), True, open=joined)
+        if isinstance(op, Gather):
+            return self._rows(op, operands, problem)
         if op not in _SUMS or not is_integer(out.dtype):
             return None
         own, other = sorted(operands, key=lambda s: not s.batched)
@@ -262,6 +264,51 @@ class Unbatching:
         value = apply(op, x.value, index.value)
         return State(value, op.type(*types), (at.at(op.axis + at.axis),), True)
 
+    def _rows(self, op: Gather, operands: Sequence[State], problem: Mixed) -> State | None:
+        """The same rows of each sample, picked by known numbers from all samples in a row.
+
+        Exporters write a view by strides as such a pick.  None where it is another pick.
+        """
+        x, index = operands
+        if index.batched or not x.places or x.places[0].axis != op.axis:
+            return None
+        block = x.places[0].inner
+        if not isinstance(block, int) or block < 2:
+            return None
+        numbered = Numbered(self.at, problem, block)
+        states: dict[Value, State] = {}
+        for value in walk([index.value]):
+            first = self._first_rows(value, numbered)
+            if first is not None:
+                states[value] = first
+            elif value.op is None:
+                states[value] = State(value, value.type)
+            else:
+                try:
+                    states[value] = self.step(value.op, [states[o] for o in value.operands])
+                except Mixed:
+                    return None
+        own = states[index.value]
+        return self._numbered(op, [x, own], numbered) if own.open else None
+
+    def _only_rows(self, op: Gather, operands: Sequence[State], out: TensorType) -> State | None:
+        """As `_rows` for the only sample there is: the first axis of its numbers is the batch."""
+        x, index = operands
+        place = Place(op.axis, 1, x.type.shape[op.axis])
+        if index.batched or place not in x.places or index.type.shape[:1] != (1,):
+            return None
+        value = apply(op, x.value, tidy(Squeeze((0,)), index.value))
+        return State(value, out, (Place(op.axis),), True)
+
+    def _first_rows(self, value: Value, numbered: Numbered) -> State | None:
+        """Known numbers, those of each sample a block after those of the one before."""
+        for axis, d in enumerate(value.shape):
+            if d == self.size:
+                first = self.shared.first_row(value, axis, numbered.block)
+                if first is not None:
+                    return State(first, value.type, (Place(axis),), True, open=numbered)
+        return None
+
     def _meeting(self, left_open: Joined | Numbered) -> Mixed:
         """The refusal of what was left open, of which there is another use."""
         self.at = left_open.node
@@ -299,6 +346,8 @@ class Unbatching:
                 if way.places and way.places[0].whole:
                     return State(self._built(way, operands), out, way.places, True)
                 found.update(dict.fromkeys(way.places))
+        if isinstance(op, Gather) and not found and (picked := self._only_rows(op, operands, out)):
+            return picked
         first = [Place(0, 1, s.type.shape[0]) if s.type.rank else None for s in operands]
         front = any(s.front or p in s.places for s, p in zip(operands, first, strict=True))
         if front and not found and out.rank and out.shape[0] != 1:

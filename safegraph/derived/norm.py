@@ -14,7 +14,7 @@ from safegraph.dtypes import accumulator, from_numpy, to_numpy
 from safegraph.errors import ShapeError
 from safegraph.op import Op, TensorType, axis_of
 from safegraph.ops import Scalar, Unfold
-from safegraph.value import Value, binary, group, pad, reduce, unfold, ungroup
+from safegraph.value import Value, binary, group, pad, reduce, squeeze, unfold, ungroup
 
 
 class Softmax(Derived):
@@ -232,6 +232,15 @@ def affine(x: Value, w: Value | None, b: Value | None) -> Value:
     return y if b is None else y + b
 
 
+def of_channels(x: Value) -> tuple[Value, Value]:
+    """The mean and the variance [C] of each channel, axis 1 of x, over all other axes."""
+    others = [axis for axis in range(x.rank) if axis != 1]
+    mean = reduce(x, others, "mean")
+    centred = x - mean
+    variance = reduce(centred * centred, others, "mean")
+    return squeeze(mean, others), squeeze(variance, others)
+
+
 def last(axes: int, rank: int) -> tuple[int, ...]:
     """The last axes, counted from the front.
 
@@ -299,4 +308,5 @@ __all__ = [
     "LogSoftmax",
     "RmsNorm",
     "Softmax",
+    "of_channels",
 ]

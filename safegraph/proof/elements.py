@@ -8,46 +8,33 @@ other, and nothing is reordered that could change a rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
-
-import numpy as np
 
 from safegraph.derived.base import Derived
-from safegraph.dims import Dim, collected, sympify
-from safegraph.dtypes import is_float, is_integer, to_numpy
-from safegraph.op import Op, axes_of
+from safegraph.dims import sympify
+from safegraph.dtypes import is_float
+from safegraph.op import axes_of
 from safegraph.ops import (
-    BINARY,
-    Binary,
-    Cast,
     Fold,
     Interleave,
     Iota,
     Opaque,
     Reduce,
     Scalar,
-    Select,
-    Unary,
 )
-from safegraph.proof.algebra import Algebra
-from safegraph.proof.indexing import Guard, Index, UndecidedError, is_index, source
+from safegraph.proof.functions import OF_BOOL, Functions
+from safegraph.proof.indexing import Guard, Index, UndecidedError, source
 from safegraph.proof.normal import (
-    Applied,
     Chosen,
     Normal,
-    Place,
     Product,
     Read,
     Reduced,
     Sums,
-    as_number,
-    as_place,
     constant,
     infinite,
-    is_condition,
     key,
     number,
     used_in,
@@ -55,18 +42,13 @@ from safegraph.proof.normal import (
 from safegraph.value import Value
 
 _IDEMPOTENT = ("max", "min", "any", "all")
-_OF_BOOL = {
-    **dict.fromkeys(("sum", "mean", "max", "add", "maximum"), "any"),
-    **dict.fromkeys(("prod", "min", "multiply", "minimum"), "all"),
-}
 
 
 @dataclass
-class Elements(Algebra):
+class Elements(Functions):
     """Computes elements of terms; `numbers` are the leaves that are one number everywhere."""
 
     numbers: Mapping[str, float] = field(default_factory=dict)
-    exact: bool = False
     _known: dict[tuple[Value, Index], Normal] = field(default_factory=dict, repr=False)
 
     def at(self, value: Value, index: Index) -> Normal:
@@ -110,13 +92,6 @@ class Elements(Algebra):
             return self.apply(op, [self.at(o, index) for o in operands], value)
         raise UndecidedError(f"{op.name} has no index expression")
 
-    def _algebra(self, dtype: str) -> bool:
-        """Are sums and products of this element type those of a ring?
-
-        Those of integers are, to the bit; those of floats over the reals only.
-        """
-        return is_integer(dtype) or (dtype != "bool" and not self.exact)
-
     def _derived(self, op: Derived, value: Value, index: Index) -> Normal:
         if op.is_pointwise and all(o.shape == value.shape for o in value.operands):
             given = [constant(self.at(o, index)) for o in value.operands]
@@ -126,128 +101,6 @@ class Elements(Algebra):
         if defined.shape != value.shape:
             raise UndecidedError(f"the shape of {op.name} depends on assumptions")
         return self.at(defined, index)
-
-    def _computed(self, op: Op, given: Sequence[float | None], value: Value) -> Normal:
-        arrays = [
-            np.asarray(c).astype(to_numpy(o.dtype))
-            for c, o in zip(given, value.operands, strict=True)
-        ]
-        with np.errstate(all="ignore"):
-            return number(np.asarray(op.run(*arrays)).item())
-
-    # -- functions of elements --------------------------------------------------------------------
-
-    def apply(self, op: Op, x: Sequence[Normal], value: Value) -> Normal:
-        """A pointwise op of elements; `value` is the op applied, for the element types."""
-        given = [constant(a) for a in x]
-        algebra = self._algebra(value.dtype) and not any(map(infinite, x))
-        if all(c is not None for c in given) and not (
-            algebra and isinstance(op, Binary) and op.kind in ("add", "subtract", "multiply")
-        ):
-            return self._computed(op, given, value)
-        match op:
-            case Binary(kind="add") if algebra:
-                return self.few((*x[0], *x[1]))
-            case Binary(kind="subtract") if algebra:
-                return self.few((*x[0], *self.times(number(-1), x[1])))
-            case Binary(kind="multiply") if algebra:
-                return self.times(*x)
-            case Binary(kind="divide") if algebra and is_float(value.dtype):
-                return self.times(x[0], self._reciprocal(x[1]))
-            case Unary(kind="neg") if algebra:
-                return self.times(number(-1), x[0])
-            case Select():
-                return self._selected(x, given[0], algebra)
-            case Cast() if is_condition(x[0]) and not op.to.startswith("b"):
-                return x[0]
-            case Binary():
-                found = None
-                if value.operands[0].dtype in ("i32", "i64"):  # smaller ones do not hold all places
-                    found = self._of_places(op.kind, *(as_place(a) for a in x))
-                return self._binary(op, x, given, value) if found is None else found
-        return self._function(repr(op), x, value.operands[0].dtype)
-
-    def _of_places(self, kind: str, a: Dim | None, b: Dim | None) -> Normal | None:
-        """A function of two indices, where it is known for all sizes."""
-        if a is None or b is None:
-            return None
-        sure = self.ranges.never_below_0
-        match kind:
-            case "equal":
-                return self._condition(Guard("zero", a - b))
-            case "less":
-                return self._condition(Guard("from 0", b - a - 1))
-            case "divide" if sure(a) and sure(b - 1):
-                return self._place(self.ranges.quotient(a, b))
-            case "maximum" if sure(a - b) or sure(b - a):
-                return self._place(a if sure(a - b) else b)
-            case "minimum" if sure(a - b) or sure(b - a):
-                return self._place(b if sure(a - b) else a)
-        return None
-
-    def _condition(self, guard: Guard) -> Normal:
-        """1 where a condition holds, else 0."""
-        return self.simplified(Product(sympify(1), guards=(guard,)))
-
-    def _place(self, e: Dim) -> Normal:
-        parts = collected(e, is_index)
-        return tuple(
-            Product(sympify(c), factors=() if part == 1 else (Place(part),))
-            for part, c in parts.items()
-        )
-
-    def _function(self, name: str, x: Sequence[Normal], dtype: str = "", **options: Any) -> Normal:
-        factor = Applied(f"{name} of {dtype}" if dtype else name, tuple(x), **options)
-        return (Product(sympify(1), factors=(factor,)),)
-
-    def _binary(
-        self, op: Binary, x: Sequence[Normal], given: Sequence[float | None], value: Value
-    ) -> Normal:
-        dtype = value.operands[0].dtype
-        unit = BINARY[op.kind].unit
-        if dtype == "bool":  # sums and maxima are "or", products and minima are "and"
-            unit = {"add": 0, "maximum": 0, "multiply": 1, "minimum": 1}.get(op.kind)
-            if unit is not None and 1 - unit in given:
-                return number(1 - unit)
-        if unit is not None and given[1] == unit:
-            return x[0]
-        if unit is not None and given[0] == unit and op.commutative:
-            return x[1]
-        joins = dtype == "bool" and op.kind in ("add", "multiply")
-        if joins or op.kind in ("maximum", "minimum"):
-            return self._joined(_OF_BOOL[op.kind] if dtype == "bool" else op.kind, x)
-        return self._function(repr(op), x, dtype, commutative=op.commutative)
-
-    def _joined(self, name: str, x: Sequence[Normal]) -> Normal:
-        """An associative, commutative function that is the operand itself for equal operands."""
-        operands: dict[str, Normal] = {}
-        for a in x:
-            match a:
-                case (Product(c, (), (), (Applied(inner, more),)),) if c == 1 and inner == name:
-                    operands |= {key(b): b for b in more}
-                case _:
-                    operands[key(a)] = a
-        if len(operands) == 1:
-            return x[0]
-        return self._function(name, tuple(operands.values()), commutative=True)
-
-    def _selected(self, x: Sequence[Normal], condition: float | None, algebra: bool) -> Normal:
-        if condition is not None:
-            return x[1] if condition else x[2]
-        if key(x[1]) == key(x[2]):
-            return x[1]
-        if not algebra:
-            return self._function("select", x)
-        difference = (*x[1], *self.times(number(-1), x[2]))
-        holds = x[0] if is_condition(x[0]) else self._function("holds", x[:1])
-        return self.few((*self.times(holds, difference), *x[2]))
-
-    def _reciprocal(self, x: Normal) -> Normal:
-        if len(x) != 1:
-            return self._function("reciprocal", [x])
-        rest = (replace(x[0], coefficient=sympify(1)),)
-        own = number(1) if as_number(rest) == 1 else self._function("reciprocal", [rest])
-        return self.times((Product(1 / x[0].coefficient),), own)
 
     def choose(
         self, guards: Iterable[Guard], then: Callable[[], Normal], other: Normal, dtype: str
@@ -280,7 +133,7 @@ class Elements(Algebra):
                 sums.append((str(place[axis]), x.shape[axis]))
         body = self.at(x, tuple(place))
         if x.dtype == "bool":
-            return self.reduced(_OF_BOOL.get(op.kind, op.kind), tuple(sums), body)
+            return self.reduced(OF_BOOL.get(op.kind, op.kind), tuple(sums), body)
         linear = op.kind == "sum" or (op.kind == "mean" and is_float(x.dtype))
         if linear and self._algebra(x.dtype) and not infinite(body):
             over = prod((sympify(r) for _, r in sums), start=sympify(1))

@@ -122,7 +122,14 @@ def _proved(template: Template, seen: set[str], rng: np.random.Generator) -> Lif
         if lifted.text in seen:
             return lifted
         for each in (lifted, *lifted.for_integers()):
-            reason = differs(each.left, each.right, numbers=each.numbers, exact=exact)
+            reason = differs(
+                each.left,
+                each.right,
+                numbers=each.numbers,
+                exact=exact,
+                positive=_known(template.law, "positive"),
+                nonnegative=_known(template.law, "nonnegative"),
+            )
             shown = each.counterexample(rng)
             if shown:
                 return shown
@@ -134,15 +141,26 @@ def _proved(template: Template, seen: set[str], rng: np.random.Generator) -> Lif
     return reason
 
 
+def _known(law: Law, kind: str) -> frozenset[str]:
+    return frozenset(fact.name for fact in law.facts if fact.kind == kind)
+
+
 # -- equality of two terms ------------------------------------------------------------------------
 
 
 def differs(
-    left: Value, right: Value, *, numbers: Mapping[str, float] | None = None, exact: bool = False
+    left: Value,
+    right: Value,
+    *,
+    numbers: Mapping[str, float] | None = None,
+    exact: bool = False,
+    positive: frozenset[str] = frozenset(),
+    nonnegative: frozenset[str] = frozenset(),
 ) -> str:
     """Why two terms are not proved equal for all their free sizes; "" where they are.
 
-    `numbers` are leaves that are one number everywhere.  With `exact`, equal without reordering of
+    `numbers` are leaves that are one number everywhere; the elements of those in `positive` are
+    above 0, of those in `nonnegative` not below.  With `exact`, equal without reordering of
     arithmetic.  Recursive in the terms, which are sides of laws, not models.
     """
     if left.dtype != right.dtype or left.rank != right.rank:
@@ -150,7 +168,9 @@ def differs(
     for axis, (a, b) in enumerate(zip(left.shape, right.shape, strict=True)):
         if not _same(a, b):
             return f"axis {axis} has the sizes {a} and {b}"
-    elements = Elements(numbers=numbers or {}, exact=exact)
+    elements = Elements(
+        numbers=numbers or {}, exact=exact, positive=positive, nonnegative=nonnegative
+    )
     regions = [tuple(elements.ranges.fresh(d) for d in left.shape)]
     count = 0
     while regions:
