@@ -841,3 +841,12 @@ def test_a_pool_of_single_elements_may_follow_a_border(op: type[AvgPool | MaxPoo
     dag = SafeDAG.from_values({"y": apply(pool, pad(x[:, :, 1:, 1:], [0] * 4, [0, 0, 1, 1]))})
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)}
     np.testing.assert_array_equal(run(to_onnx(dag), feeds)[0], evaluate(dag, feeds)[0])
+
+
+def test_one_operand_joined_is_that_operand() -> None:
+    """DenseNets join the features so far, of which there is one at first."""
+    feeds = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    joined = node_model("Concat", {"x": [2, 3]}, {"y": None}, axis=1)
+    dag = from_onnx(joined)
+    assert not dag.unknown
+    np.testing.assert_array_equal(evaluate(dag, feeds)[0], feeds["x"])

@@ -25,7 +25,8 @@ from safegraph.value import Value, apply
 
 
 def _concat(n: Call, *xs: Value) -> Value:
-    return xs[0] if len(xs) == 1 else apply(Concat(n.attribute("axis", 1)), *xs)
+    op = Concat(n.attribute("axis", 1))  # asked for in any case: nothing else is overlooked
+    return xs[0] if len(xs) == 1 else apply(op, *xs)
 
 
 def _transpose(n: Call, x: Value) -> Value:

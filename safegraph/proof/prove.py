@@ -18,7 +18,8 @@ What is not claimed: structures are finite samples, there are others.  Sides are
 builds them for free sizes: where it builds something else for a number (1, mostly), that is another
 structure, which is run and not proved.  Sizes of 0 are left out.  Derived ops are taken as their
 definitions, so a law that opens or recognises one is proved by definition.  Infinite and NaN
-elements are outside of the reals.  Numbers that are folded are compared as computed.
+elements are outside of the reals, and functions are compared where they are defined
+(`safegraph.proof.reals`).  Numbers that are folded are compared as computed.
 """
 
 from __future__ import annotations
