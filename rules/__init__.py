@@ -59,7 +59,6 @@ DERIVE = (
     *movement.LAWS,
     *concat.LAWS,
     *einsum.LAWS,
-    *scale.LAWS,
 )
 RESPELL = (
     *spelling.LAWS,
@@ -81,7 +80,8 @@ REFINING = (
         (*definitions.RECOGNITION, *recognition.LAWS, *attention.LAWS, *inverse.LAWS),
         rounds=8,
     ),
-    Phase("fold what was recognised", conv.LAWS),
+    # Not before: a convolution is a contraction, too, and has such laws of its own.
+    Phase("fold what was recognised", (*conv.LAWS, *scale.LAWS)),
 )
 """Finds structure: contractions from products and sums, named ops from their definitions."""
 
