@@ -52,14 +52,7 @@ class Phase:
     rounds: int | None = None
 
 
-DERIVE = (
-    *inverse.LAWS,
-    *pointwise.LAWS,
-    *affine.LAWS,
-    *movement.LAWS,
-    *concat.LAWS,
-    *einsum.LAWS,
-)
+DERIVE = (*inverse.LAWS, *pointwise.LAWS, *affine.LAWS, *movement.LAWS, *concat.LAWS, *einsum.LAWS)
 RESPELL = (
     *spelling.LAWS,
     *inverse.LAWS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce as fold_left
+from functools import wraps
 from typing import Any
 
 from safegraph import value as v
@@ -95,16 +96,10 @@ def _with_mean(kind: str) -> Callable[..., list[Value]]:
     """A variance, or its root, and the mean."""
     spread, mean = LAYERS[kind], LAYERS["mean"]
 
-    def row(
-        x: Value,
-        *,
-        dim: Any = None,
-        unbiased: bool = True,
-        correction: Any = None,
-        keepdim: bool = False,
-    ) -> list[Value]:
-        found = spread(x, dim=dim, unbiased=unbiased, correction=correction, keepdim=keepdim)
-        return [found, mean(x, dim=dim, keepdim=keepdim)]
+    @wraps(spread)  # the parameters of a row are those of its function
+    def row(x: Value, *, dim: Any = None, keepdim: bool = False, **degrees: Any) -> list[Value]:
+        axes = {"dim": dim, "keepdim": keepdim}
+        return [spread(x, **axes, **degrees), mean(x, **axes)]
 
     return row
 

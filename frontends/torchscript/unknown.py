@@ -29,13 +29,7 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
 
     Its attributes are the overload and all arguments by name; an operand is ("operand", number).
     """
-    packet = _packet(kind)
-    function = getattr(packet, schema.overload_name or "default")
-    operands: list[Value] = []
-    attributes = tuple(
-        (argument.name, _plain(value, operands))
-        for argument, value in zip(schema.arguments, arguments, strict=True)
-    )
+    function, attributes, operands = _stated(kind, schema, arguments)
     if _draws(function, dict(attributes)):
         raise UnsupportedError("it draws random numbers, so it is no function of the inputs")
     free = sorted({n for v in operands for d in v.shape if isinstance(d, Size) for n in d.names})
@@ -57,17 +51,25 @@ def carry(kind: str, schema: Any, arguments: Sequence[Any]) -> Any:
 
 def constant(kind: str, schema: Any, arguments: Sequence[Any]) -> torch.Tensor | None:
     """What an operation on numbers alone makes, if it is the same each time: torch.hann_window."""
+    function, attributes, operands = _stated(kind, schema, arguments)
+    made_anew = _draws(function, dict(attributes)) or kind.startswith("aten::empty")
+    if operands or made_anew or any(isinstance(value, Size) for value in _flat(attributes)):
+        return None
+    found = _called(function, schema, dict(attributes), ())
+    return found if isinstance(found, torch.Tensor) else None
+
+
+def _stated(
+    kind: str, schema: Any, arguments: Sequence[Any]
+) -> tuple[Any, tuple[tuple[str, Any], ...], list[Value]]:
+    """The function of torch, its arguments by name with operands by number, and the operands."""
     function = getattr(_packet(kind), schema.overload_name or "default")
     operands: list[Value] = []
     attributes = tuple(
         (argument.name, _plain(value, operands))
         for argument, value in zip(schema.arguments, arguments, strict=True)
     )
-    made_anew = _draws(function, dict(attributes)) or kind.startswith("aten::empty")
-    if operands or made_anew or any(isinstance(value, Size) for value in _flat(attributes)):
-        return None
-    found = _called(function, schema, dict(attributes), ())
-    return found if isinstance(found, torch.Tensor) else None
+    return function, attributes, operands
 
 
 def _draws(function: Any, attributes: Mapping[str, Any]) -> bool:
